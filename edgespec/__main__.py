@@ -1,0 +1,5 @@
+"""`python -m edgespec` is the command line."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,57 @@
+"""edgespec generate PAIR PROMPT"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from ..console import Terminal
+from ..errors import EdgespecError
+from ..runtime import ModeRequest, Result, SpecPipeline
+
+
+def run(
+    pair: Annotated[Path, typer.Argument(help="A pair directory.")],
+    prompt: Annotated[str, typer.Argument(help="The text to continue; - reads it from standard input.")],
+    device: Annotated[str, typer.Option(help="CPU, GPU, NPU, ... (see: edgespec devices)")] = "CPU",
+    draft_device: Annotated[str | None, typer.Option(help="The draft's device, where it is another.")] = None,
+    mode: Annotated[str, typer.Option(help="auto, plain, draft or lookup.")] = "auto",
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate at most.")] = 128,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    top_k: Annotated[int, typer.Option(help="Keep the k likeliest tokens; 0: all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Keep the likeliest tokens of this mass; 1: all.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="Seed of the sampling.")] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Continue a prompt with a pair, streaming.
+
+    The continuation goes to stdout, the figures to stderr.
+    """
+    if mode not in ("auto", "plain", "draft", "lookup"):
+        raise EdgespecError(f"there is no mode '{mode}'; choose auto, plain, draft or lookup")
+    text = sys.stdin.read() if prompt == "-" else prompt
+    terminal = Terminal(json_output)
+    with terminal.task(f"loading {pair.name}"):
+        pipeline = SpecPipeline(pair, device=device, draft_device=draft_device, mode=cast(ModeRequest, mode))
+    with pipeline:
+        for item in pipeline.stream(
+            text, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
+        ):
+            if isinstance(item, Result):
+                result = item
+            elif not json_output:
+                print(item.text, end="", flush=True)
+    metrics = result.metrics
+    if not json_output:
+        print(flush=True)
+        accepted = "" if metrics.acceptance_rate is None else f", {metrics.acceptance_rate:.0%} of proposals accepted"
+        terminal.say(
+            f"{len(result.token_ids)} tokens, {metrics.tokens_per_second:.1f} tokens/s, first after "
+            f"{metrics.ttft_ms:.0f} ms, mode {metrics.mode} ({metrics.why}){accepted}"
+        )
+    terminal.answer({"text": result.text, "token_ids": result.token_ids, "finish_reason": result.finish_reason}
+                    | {"metrics": asdict(metrics)})  # fmt: skip

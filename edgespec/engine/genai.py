@@ -1,0 +1,232 @@
+"""The genai engine: openvino_genai.LLMPipeline behind `Generation` and `Step`, with our own clock and counts.
+
+openvino-genai's counters drop the last step, do not add up and never reset on the NPU path, so only one of its lists
+is used: tokens emitted per target pass (`m_batch_sizes`, batch 1), which is exact on CPU and GPU.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from ..devices import require_device, require_mode
+from ..errors import EdgespecError
+from ..pair import Pair
+from ..sampling import GREEDY, Sampling
+from .step import Generation, Step
+
+Mode = Literal["plain", "draft", "lookup"]
+
+DEFAULT_GAMMA = 3
+LOOKUP_GAMMA = 5
+LOOKUP_NGRAM = 3
+"""Tokens of the longest n-gram that prompt lookup searches for."""
+
+OnTokens = Callable[[Sequence[int]], bool]
+"""Called with each step's tokens as they come; returning True stops the generation."""
+
+
+class GenaiEngine:
+    """One pipeline in one mode on one device. Not for concurrent calls: one `generate` at a time."""
+
+    name = "genai"
+
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        device: str,
+        draft_device: str | None = None,
+        mode: Mode = "plain",
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Load and compile. Raises EdgespecError when the pair, the device and the mode do not go together."""
+        import openvino_genai
+
+        self.device = require_device(device)
+        self.mode: Mode = mode
+        require_mode(self.device, mode)
+        if mode == "draft" and pair.draft is None:
+            raise EdgespecError(f"mode 'draft' needs a draft and the pair '{pair.root}' has none; use plain or lookup")
+        properties = dict(settings or {})
+        self._on_npu = self.device.startswith("NPU")
+        if not self._on_npu:
+            scheduler = openvino_genai.SchedulerConfig()
+            scheduler.enable_prefix_caching = False
+            scheduler.max_num_batched_tokens = 4096
+            properties["scheduler_config"] = scheduler
+        if mode == "draft" and pair.draft is not None:
+            where = require_device(draft_device) if draft_device else self.device
+            properties["draft_model"] = openvino_genai.draft_model(str(pair.draft), where, **dict(settings or {}))
+        elif mode == "lookup":
+            properties["prompt_lookup"] = True
+        try:
+            self._pipeline = openvino_genai.LLMPipeline(str(pair.target), self.device, **properties)
+        except RuntimeError as error:
+            raise EdgespecError(
+                f"openvino-genai could not load '{pair.root}' on {self.device} in mode '{mode}': {_first_line(error)}"
+            ) from error
+        self._tokenizer = self._pipeline.get_tokenizer()
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text` as it stands: no special tokens added, no chat template."""
+        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False).input_ids.data[0]]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids))) if ids else ""
+
+    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The model's chat template applied to `messages`. Raises EdgespecError when the model has none."""
+        if not self._tokenizer.chat_template:
+            raise EdgespecError("this model has no chat template; give it plain text to complete instead")
+        return str(self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True))
+
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        max_new_tokens: int,
+        *,
+        gamma: int | None = None,
+        sampling: Sampling = GREEDY,
+        on_tokens: OnTokens | None = None,
+    ) -> Generation:
+        """Decode up to `max_new_tokens` tokens after `prompt_ids`, ending at the end of text.
+
+        gamma: tokens proposed a step (draft: 3, lookup: 5 unless given). Raises EdgespecError for an empty prompt, and
+        for sampling with a draft, whose output would not follow the target's distribution (openvino.genai#4190).
+        An exception raised by `on_tokens` stops the generation and is raised here.
+        """
+        import openvino
+        import openvino_genai
+
+        if not prompt_ids:
+            raise EdgespecError("the prompt is empty; give at least one token to continue from")
+        gamma = self._gamma(gamma)
+        config = self._config(max_new_tokens, gamma, sampling)
+        watch = _Watch(openvino_genai.StreamingStatus, on_tokens)
+        tensor = openvino.Tensor(np.asarray([prompt_ids], dtype=np.int64))
+        watch.started = time.perf_counter()
+        result = self._pipeline.generate(tensor, config, watch.streamer(openvino_genai.StreamerBase))
+        wall_s = time.perf_counter() - watch.started
+        if watch.error is not None:
+            raise watch.error
+        tokens = [int(token) for token in result.tokens[0]]
+        stopped = "STOP" in str(result.finish_reasons[0])
+        emitted = None if self._on_npu else list(result.perf_metrics.raw_metrics.m_batch_sizes)
+        return Generation(
+            token_ids=tokens,
+            steps=self._steps(tokens, emitted or watch.sizes, gamma, max_new_tokens, stopped),
+            finish_reason="stop" if stopped else "length",
+            ttft_s=(watch.first or time.perf_counter()) - watch.started,
+            wall_s=wall_s,
+        )
+
+    def _gamma(self, gamma: int | None) -> int:
+        if self.mode == "plain":
+            return 0
+        gamma = gamma if gamma is not None else (DEFAULT_GAMMA if self.mode == "draft" else LOOKUP_GAMMA)
+        if gamma < 1:
+            raise EdgespecError(f"gamma must be at least 1 in mode '{self.mode}', not {gamma}; use mode 'plain' for 0")
+        return gamma
+
+    def _config(self, max_new_tokens: int, gamma: int, sampling: Sampling) -> Any:
+        import openvino_genai
+
+        if max_new_tokens < 1:
+            raise EdgespecError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+        if self.mode == "draft" and not sampling.greedy:
+            raise EdgespecError(
+                "openvino-genai's draft mode does not follow the target's distribution at temperature above 0 "
+                "(openvino.genai#4190), so it is not used there; take temperature 0, or mode plain or lookup"
+            )
+        config = openvino_genai.GenerationConfig()
+        config.eos_token_id = self._pipeline.get_generation_config().eos_token_id
+        config.stop_token_ids = self._pipeline.get_generation_config().stop_token_ids
+        config.max_new_tokens = max_new_tokens
+        sampling.apply(config)
+        if gamma:
+            config.num_assistant_tokens = gamma
+        if self.mode == "lookup":
+            config.max_ngram_size = LOOKUP_NGRAM
+        return config
+
+    def _steps(
+        self, tokens: list[int], sizes: Sequence[int], gamma: int, max_new_tokens: int, stopped: bool
+    ) -> list[Step]:
+        """Cut `tokens` by target pass. Near the length limit a draft proposes no more than can still be emitted; what
+        it proposed in a pass that ended the text, and what lookup found to propose, is not known."""
+        steps: list[Step] = []
+        start = 0
+        for index, size in enumerate(sizes):
+            chunk = tuple(tokens[start : start + size])
+            if index == 0 or self.mode == "plain":
+                steps.append(Step(chunk, 0, 0))
+            else:
+                ended = stopped and index == len(sizes) - 1
+                known = self.mode == "draft" and not ended
+                proposed = min(gamma, max_new_tokens - start - 1) if known else None
+                steps.append(Step(chunk, proposed, max(0, len(chunk) - 1)))
+            start += size
+        return steps
+
+    def close(self) -> None:
+        """Free the models. The engine cannot be used afterwards."""
+        self.__dict__.pop("_tokenizer", None)
+        self.__dict__.pop("_pipeline", None)
+
+
+def open_engine(
+    pair: Pair,
+    *,
+    device: str,
+    draft_device: str | None = None,
+    mode: Mode = "plain",
+    settings: Mapping[str, Any] | None = None,
+) -> GenaiEngine:
+    """The engine that runs `mode` on `device`."""
+    return GenaiEngine(pair, device=device, draft_device=draft_device, mode=mode, settings=settings)
+
+
+class _Watch:
+    """Our clock and the caller's callback inside genai's streamer, whose exceptions would abort the process."""
+
+    def __init__(self, status: Any, on_tokens: OnTokens | None) -> None:
+        self._status = status
+        self._on_tokens = on_tokens
+        self.started = 0.0
+        self.first: float | None = None
+        self.sizes: list[int] = []
+        self.error: BaseException | None = None
+
+    def write(self, tokens: int | Sequence[int]) -> Any:
+        if self.first is None:
+            self.first = time.perf_counter()
+        chunk = [tokens] if isinstance(tokens, int) else list(tokens)
+        self.sizes.append(len(chunk))
+        if self._on_tokens is None:
+            return self._status.RUNNING
+        try:
+            return self._status.CANCEL if self._on_tokens(chunk) else self._status.RUNNING
+        except BaseException as error:
+            self.error = error
+            return self._status.CANCEL
+
+    def streamer(self, base: type) -> Any:
+        watch = self
+
+        class Streamer(base):  # type: ignore[misc]
+            def write(self, token: int | Sequence[int]) -> Any:
+                return watch.write(token)
+
+            def end(self) -> None:
+                pass
+
+        return Streamer()
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

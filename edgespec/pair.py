@@ -1,0 +1,182 @@
+"""The pair directory: a target, perhaps a draft, and a manifest that says what they are and proves they are whole."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import EdgespecError
+from .staging import write_atomically
+
+MANIFEST = "edgespec.json"
+SCHEMA = 1
+Role = Literal["target", "draft"]
+
+REQUIRED_FILES = (
+    "openvino_model.xml",
+    "openvino_model.bin",
+    "openvino_tokenizer.xml",
+    "openvino_tokenizer.bin",
+    "openvino_detokenizer.xml",
+    "openvino_detokenizer.bin",
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
+"""What openvino_genai and the vocabulary check read of each model."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileRecord(_Record):
+    bytes: int
+    sha256: str
+
+
+class Source(_Record):
+    """Where a model came from: a hub id with the commit that was read, or a local directory (revision None)."""
+
+    id: str
+    revision: str | None = None
+
+
+class ModelRecord(_Record):
+    """One model of the pair. `parameters` counts weights; `vocab_size` counts rows of the embedding, padding included;
+    `precision` names the weights' format, such as fp16, int8_asym or int4_sym_g128."""
+
+    source: Source
+    architecture: str
+    parameters: int
+    vocab_size: int
+    precision: str
+    files: dict[str, FileRecord]
+
+
+class Made(_Record):
+    """One command that shaped the pair, with the versions that did it and the UTC time (ISO 8601)."""
+
+    command: str
+    versions: dict[str, str]
+    at: str
+
+
+class Manifest(_Record):
+    """The content of edgespec.json. `tokenizer` is the fingerprint that target and draft share."""
+
+    schema_version: int
+    tokenizer: str
+    target: ModelRecord
+    draft: ModelRecord | None
+    made: list[Made]
+    profiles: list[dict[str, Any]] = []
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A pair directory that was opened and found whole."""
+
+    root: Path
+    manifest: Manifest
+
+    @property
+    def target(self) -> Path:
+        return self.root / "target"
+
+    @property
+    def draft(self) -> Path | None:
+        return self.root / "draft" if self.manifest.draft else None
+
+    @classmethod
+    def open(cls, root: str | Path, verify: bool = True) -> Pair:
+        """Read and check the pair at `root`.
+
+        verify: compare every file with its sha256, not only its size (about a second per gigabyte).
+        Raises EdgespecError with the reason when anything is missing, truncated, altered or of another schema.
+        """
+        root = Path(root)
+        manifest = read_manifest(root)
+        pair = cls(root, manifest)
+        for role, record in (("target", manifest.target), ("draft", manifest.draft)):
+            if record is None:
+                continue
+            missing = [name for name in REQUIRED_FILES if name not in record.files]
+            if missing:
+                raise EdgespecError(f"the {role} of '{root}' lacks {', '.join(missing)}; export it again")
+            for name, expected in record.files.items():
+                _check_file(root / role / name, expected, verify)
+        return pair
+
+
+def read_manifest(root: Path) -> Manifest:
+    """The manifest of the pair at `root`, without a look at the models' files."""
+    if not root.exists():
+        raise EdgespecError(f"there is no directory '{root}'; make a pair with: edgespec export TARGET -o {root}")
+    path = root / MANIFEST
+    if not path.is_file():
+        raise EdgespecError(f"'{root}' is not a pair directory: it has no {MANIFEST}; make one with: edgespec export")
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise EdgespecError(f"the manifest '{path}' cannot be read: {where}: {first['msg']}") from error
+    if manifest.schema_version != SCHEMA:
+        raise EdgespecError(
+            f"'{path}' has schema {manifest.schema_version} and this edgespec reads {SCHEMA}; export the pair again"
+        )
+    return manifest
+
+
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """Write the manifest last of all, atomically: a directory without one is not a pair."""
+    write_atomically(root / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+
+
+def _check_file(path: Path, expected: FileRecord, verify: bool) -> None:
+    if not path.is_file():
+        raise EdgespecError(f"'{path}' is missing; the pair is incomplete, make it again")
+    size = path.stat().st_size
+    if size != expected.bytes:
+        raise EdgespecError(
+            f"'{path}' has {size:,} bytes where the manifest says {expected.bytes:,}: it is truncated or was altered; "
+            "make the pair again"
+        )
+    if verify and sha256_of(path) != expected.sha256:
+        raise EdgespecError(f"'{path}' does not match its sha256 in the manifest; it was altered, make the pair again")
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def record_files(folder: Path) -> dict[str, FileRecord]:
+    """Size and sha256 of every file below `folder`, by path relative to it with forward slashes."""
+    return {
+        path.relative_to(folder).as_posix(): FileRecord(bytes=path.stat().st_size, sha256=sha256_of(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def installed_versions(*packages: str) -> dict[str, str]:
+    """Versions of edgespec and of the given distributions; one that is not installed is left out."""
+    versions = {}
+    for package in ("edgespec", "openvino", *packages):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

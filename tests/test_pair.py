@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edgespec.errors import EdgespecError
+from edgespec.pair import MANIFEST, REQUIRED_FILES, Pair
+
+
+@pytest.fixture
+def copy(tiny_pair: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_pair, tmp_path / "pair"))
+
+
+def _rewrite(root: Path, **changes: object) -> None:
+    path = root / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+def test_a_whole_pair_opens(copy: Path) -> None:
+    pair = Pair.open(copy)
+    assert pair.draft is not None and (pair.target / "openvino_model.bin").is_file()
+    assert pair.manifest.target.parameters > pair.manifest.draft.parameters > 0  # type: ignore[union-attr]
+    assert pair.manifest.made[0].versions["openvino"]
+
+
+@pytest.mark.parametrize("role", ["target", "draft"])
+@pytest.mark.parametrize("name", REQUIRED_FILES)
+def test_a_missing_file_is_named(copy: Path, role: str, name: str) -> None:
+    (copy / role / name).unlink()
+    with pytest.raises(EdgespecError, match=f"{name}' is missing; the pair is incomplete"):
+        Pair.open(copy)
+
+
+def test_a_truncated_model_is_refused(copy: Path) -> None:
+    path = copy / "target" / "openvino_model.bin"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(EdgespecError, match=r"bytes where the manifest says .*truncated or was altered"):
+        Pair.open(copy)
+
+
+def test_an_altered_byte_is_refused(copy: Path) -> None:
+    path = copy / "draft" / "openvino_model.bin"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(EdgespecError, match="does not match its sha256"):
+        Pair.open(copy)
+    assert Pair.open(copy, verify=False)
+
+
+def test_no_directory_and_no_manifest(copy: Path) -> None:
+    with pytest.raises(EdgespecError, match="there is no directory"):
+        Pair.open(copy / "nowhere")
+    (copy / MANIFEST).unlink()
+    with pytest.raises(EdgespecError, match=r"is not a pair directory: it has no edgespec\.json"):
+        Pair.open(copy)
+
+
+def test_a_manifest_of_another_schema_or_shape(copy: Path) -> None:
+    _rewrite(copy, schema_version=99)
+    with pytest.raises(EdgespecError, match="schema 99 and this edgespec reads 1"):
+        Pair.open(copy)
+    _rewrite(copy, schema_version=1, surprise=True)
+    with pytest.raises(EdgespecError, match=r"cannot be read: surprise"):
+        Pair.open(copy)
+    (copy / MANIFEST).write_text("{", encoding="utf-8")
+    with pytest.raises(EdgespecError, match="cannot be read"):
+        Pair.open(copy)
+
+
+def test_a_manifest_cannot_leave_files_out(copy: Path) -> None:
+    manifest = json.loads((copy / MANIFEST).read_text(encoding="utf-8"))
+    del manifest["target"]["files"]["openvino_tokenizer.xml"]
+    _rewrite(copy, **manifest)
+    with pytest.raises(EdgespecError, match=r"the target of .* lacks openvino_tokenizer\.xml"):
+        Pair.open(copy)
