@@ -1,0 +1,30 @@
+"""Train a draft for a target (imported as edgespec.train): corpus, tokenizer, pretraining, generation, alignment.
+
+Sources: FastDraft (arXiv:2411.11055) and direct alignment (Goel et al. 2024, arXiv:2403.00858).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgespec.progress import SILENT, Progress
+
+from .card import model_card
+from .evaluate import evaluate_pair
+from .recipe import ExportTarget, Recipe, RecipeRun
+
+__all__ = ["BUNDLED_RECIPE", "ExportTarget", "Recipe", "evaluate_pair", "model_card", "read_recipe", "run_recipe"]
+
+BUNDLED_RECIPE = Path(__file__).parent / "recipes" / "bundled.yaml"
+
+
+def read_recipe(path: Path | None) -> Recipe:
+    """The recipe at `path`, or the bundled pair's. Raises EdgespecError naming the key that is wrong."""
+    return Recipe.read(path or BUNDLED_RECIPE)
+
+
+def run_recipe(recipe: Recipe, work: Path, export_target: ExportTarget, progress: Progress = SILENT) -> dict[str, str]:
+    """Run every stage not made yet; the directories of the target and the draft it ends with."""
+    run = RecipeRun(recipe, work, export_target, progress)
+    draft = run.all()
+    return {"target": str(work / f"target-{len(recipe.target.phases)}"), "draft": str(draft)}
