@@ -1,0 +1,363 @@
+"""report.json (schema edgespec.bench/1) and the sentence on top of it: pure functions over the lines of rows.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from . import statistics as st
+from .bound import explain
+from .calibration import Choice, choose_settings
+from .conditions import conditions, notes
+from .plan import REFERENCE, UNTOUCHED, Arm, measured_arms, settings_arms
+from .rows import Header, Line, Load, Passes, Row, Session, latest_rows
+
+SCHEMA = "edgespec.bench/1"
+ENGINE = "genai"
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the arms' figures are made from."""
+
+    header: Header
+    rows: list[Row]
+    loads: list[Load]
+    base_rss_bytes: int | None
+    target_s: dict[int, float]
+    draft_s: dict[int, float]
+
+    @property
+    def costs(self) -> dict[int, float]:
+        return st.pass_costs(self.target_s)
+
+    @property
+    def c(self) -> float | None:
+        target, draft = self.target_s.get(1), self.draft_s.get(1)
+        return draft / target if target and draft else None
+
+    @property
+    def c_params(self) -> float | None:
+        draft = self.header.pair.get("draft")
+        return draft["parameters"] / self.header.pair["target"]["parameters"] if draft else None
+
+
+def settings_choice(lines: Sequence[Line]) -> Choice:
+    """The settings that the run's trial decided for, or that were asked for."""
+    header = _header(lines)
+    if header.settings != "auto":
+        return Choice(header.settings, "asked for", [])
+    return choose_settings(latest_rows(lines, "settings"), settings_arms(header.candidates))
+
+
+def build_report(lines: Sequence[Line]) -> dict[str, Any]:
+    """The report on whatever has been measured so far; unknown is None."""
+    header = _header(lines)
+    choice = settings_choice(lines)
+    arms = measured_arms(header.modes, header.gammas, choice.name, header.candidates)
+    passes = {line.role: line for line in lines if isinstance(line, Passes) and line.settings == choice.name}
+    sessions = [line for line in lines if isinstance(line, Session)]
+    run = _Run(
+        header=header,
+        rows=latest_rows(lines, "measure"),
+        loads=[line for line in lines if isinstance(line, Load)],
+        base_rss_bytes=sessions[0].rss_bytes if sessions else None,
+        target_s=passes["target"].seconds if "target" in passes else {},
+        draft_s=passes["draft"].seconds if "draft" in passes else {},
+    )
+    described = [_describe(run, arm) for arm in arms]
+    contenders = [arm for arm in described if arm["mode"] != "plain" and arm["speedup"]["geomean"] is not None]
+    drafts = [arm for arm in contenders if arm["mode"] == "draft"]
+    headline = _headline(run, contenders)
+    expected = len(header.prompt_ids) * len(arms) * header.repetitions
+    best_draft = max(drafts, key=_geomean)["name"] if drafts else None
+    report: dict[str, Any] = {
+        "schema": SCHEMA,
+        "complete": len(run.rows) >= expected,
+        "pair": header.pair,
+        "device": header.device,
+        "draft_device": header.draft_device,
+        "versions": header.versions,
+        "machine": header.machine,
+        "prompts": {"suite": header.suite, "count": len(header.prompt_ids), "sha256": header.prompts_sha256},
+        "run": {
+            "started_at": header.started_at,
+            "finished_at": run.rows[-1].started_at if run.rows else None,
+            "repetitions": header.repetitions,
+            "max_new_tokens": header.max_new_tokens,
+            "seed": header.seed,
+            "rows": len(run.rows),
+            "rows_planned": expected,
+            "sessions": len(sessions),
+        },
+        "arms": described,
+        "best_arm": headline["arm"] if headline["verdict"] == "faster" else REFERENCE,
+        "best_plain": REFERENCE,
+        "best_draft_arm": best_draft,
+        "headline": headline,
+        "bound": next(
+            ({"arm": arm["name"], **arm["bound"]} for arm in described if arm["name"] == headline["arm"]), None
+        ),
+        "settings": {
+            "chosen": choice.name,
+            "reason": choice.reason,
+            "candidates": [asdict(c) for c in choice.candidates],
+        },
+        "passes": {
+            role: {"seconds": {str(n): s for n, s in line.seconds.items()}, "error": line.error}
+            for role, line in passes.items()
+        },
+        "conditions": conditions(run.rows, sessions),
+    }
+    report["notes"] = [*header.notes, *notes(report)]
+    return report
+
+
+def _header(lines: Sequence[Line]) -> Header:
+    header = lines[0]
+    assert isinstance(header, Header)
+    return header
+
+
+def _geomean(arm: Mapping[str, Any]) -> float:
+    return float(arm["speedup"]["geomean"])
+
+
+def _headline(run: _Run, contenders: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The fastest arm that is not plain. It is the best of several, so its verdict asks more than its own 95 %
+    interval: the interval at 1 - 0.05/arms (Bonferroni) must be on one side of 1 as well."""
+    if not contenders:
+        return {"arm": None, "arms_compared": 0, "geomean": None, "ci95": None, "ci_of_best": None, "verdict": None}
+    best = max(contenders, key=_geomean)
+    ratios = list(st.prompt_ratios(run.rows, best["name"], REFERENCE).values())
+    strict = st.speedup(ratios, 1 - 0.05 / len(contenders), run.header.seed)
+    return {
+        "arm": best["name"],
+        "arms_compared": len(contenders),
+        "geomean": best["speedup"]["geomean"],
+        "ci95": best["speedup"]["ci95"],
+        "ci_of_best": _pair(strict.ci95),
+        "verdict": strict.verdict,
+    }
+
+
+def _describe(run: _Run, arm: Arm) -> dict[str, Any]:
+    """One entry of `arms`."""
+    rows = [row for row in run.rows if row.arm == arm.name and row.error is None]
+    errors = [row.error for row in run.rows if row.arm == arm.name and row.error]
+    drafting = st.drafting(rows)
+    plain = arm.mode == "plain"
+    tau = drafting.block_efficiency
+    gamma = float(arm.gamma) if arm.gamma is not None else drafting.mean_proposed
+    costs = {} if arm.name == UNTOUCHED else run.costs
+    c = None if plain else run.c if arm.mode == "draft" else 0.0
+    c_params = None if plain else run.c_params if arm.mode == "draft" else 0.0
+    same = st.sameness(run.rows, arm.name, REFERENCE)
+    ratios = st.prompt_ratios(run.rows, arm.name, REFERENCE)
+    speedup = st.speedup(list(ratios.values()), seed=run.header.seed)
+    if arm.name == REFERENCE and ratios:
+        speedup = st.Speedup(1.0, None, "reference", len(ratios))
+    tpots = [tpot for row in rows if (tpot := st.tpot_s(row)) is not None]
+    bound = None
+    if not plain:
+        decode = st.speedup(list(st.prompt_ratios(run.rows, arm.name, REFERENCE, st.tpot_s).values())).geomean
+        bound = asdict(
+            explain(
+                gamma=gamma,
+                tau=tau,
+                costs=costs,
+                c=c,
+                single_s=run.target_s.get(1),
+                iteration_s=median(tpots) * tau if tpots and tau else None,
+                decode=decode,
+                measured=speedup.geomean,
+                with_draft=arm.mode == "draft",
+            )
+        )
+    return {
+        "name": arm.name,
+        "engine": ENGINE,
+        "mode": arm.mode,
+        "gamma": arm.gamma,
+        "settings": {"name": arm.settings_name, "properties": dict(arm.settings)},
+        "tokens_per_second": _rate(rows, run.header.seed),
+        "ttft_ms": _milliseconds([row.ttft_s for row in rows if row.ttft_s is not None]),
+        "tpot_ms": _milliseconds(tpots),
+        "speedup": _speedup(speedup),
+        "speedup_over_default": _over_default(run, arm, speedup),
+        "by_category": _by_category(run, rows, ratios),
+        "acceptance_rate": drafting.acceptance_rate,
+        "alpha": drafting.alpha,
+        "block_efficiency": tau,
+        "mean_proposed": None if plain else drafting.mean_proposed,
+        "mbsu": st.mbsu(tau, gamma, c_params),
+        "c": c,
+        "c_params": c_params,
+        "v": {str(n): cost for n, cost in costs.items()},
+        "predicted_speedup": None if plain else st.predicted_speedup(tau, gamma, costs, c),
+        "bound": bound,
+        "identical": None if same is None else asdict(same),
+        "peak_rss_bytes": _memory(run, arm),
+        "energy_j_per_token": _energy(rows),
+        "weights_gb_per_second": _bandwidth(run, rows, tpots, tau),
+        "answers": len(rows),
+        "errors": {"count": len(errors), "first": errors[0] if errors else None},
+    }
+
+
+def _rate(rows: Sequence[Row], seed: int) -> dict[str, Any]:
+    by_prompt: dict[str, list[float]] = {}
+    for row in rows:
+        if seconds := st.seconds_per_token(row):
+            by_prompt.setdefault(row.prompt, []).append(1 / seconds)
+    rates = [median(values) for values in by_prompt.values()]
+    return {"median": median(rates) if rates else None, "ci95": _pair(st.interval_of_median(rates, seed))}
+
+
+def _milliseconds(seconds: Sequence[float]) -> dict[str, float | None]:
+    if not seconds:
+        return {"median": None, "p95": None}
+    return {"median": median(seconds) * 1e3, "p95": st.percentile(seconds, 0.95) * 1e3}
+
+
+def _speedup(value: st.Speedup) -> dict[str, Any]:
+    return {
+        "geomean": value.geomean,
+        "ci95": _pair(value.ci95),
+        "verdict": value.verdict,
+        "prompts": value.prompts,
+    }
+
+
+def _over_default(run: _Run, arm: Arm, over_reference: st.Speedup) -> dict[str, Any]:
+    """Against plain decoding with no setting touched; the same as `speedup` when the best settings are the default."""
+    if not any(row.arm == UNTOUCHED for row in run.rows):
+        return _speedup(over_reference)
+    if arm.name == UNTOUCHED:
+        return _speedup(st.Speedup(1.0, None, "reference", over_reference.prompts))
+    return _speedup(st.speedup(list(st.prompt_ratios(run.rows, arm.name, UNTOUCHED).values()), seed=run.header.seed))
+
+
+def _by_category(run: _Run, rows: Sequence[Row], ratios: Mapping[str, float]) -> dict[str, Any]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.category, []).append(row)
+    result = {}
+    for category in sorted(groups):
+        names = {row.prompt for row in groups[category]}
+        drafting = st.drafting(groups[category])
+        values = [ratio for prompt, ratio in ratios.items() if prompt in names]
+        result[category] = {
+            **_speedup(st.speedup(values, seed=run.header.seed)),
+            "acceptance_rate": drafting.acceptance_rate,
+            "block_efficiency": drafting.block_efficiency,
+        }
+    return result
+
+
+def _memory(run: _Run, arm: Arm) -> int | None:
+    """What a process with this arm alone takes: the bare process, plus its growth when this arm's engine was loaded."""
+    for load in reversed(run.loads):
+        if (load.mode, load.settings) == arm.engine_key and run.base_rss_bytes is not None:
+            growth = load.rss_after_bytes - load.rss_before_bytes
+            return run.base_rss_bytes + growth if growth > 0 else None
+    return None
+
+
+def _energy(rows: Sequence[Row]) -> float | None:
+    pairs = [(row.energy_j, row.tokens) for row in rows if row.energy_j is not None and row.tokens]
+    tokens = sum(count for _, count in pairs)
+    return sum(energy for energy, _ in pairs) / tokens if tokens else None
+
+
+def _bandwidth(run: _Run, rows: Sequence[Row], tpots: Sequence[float], tau: float | None) -> float | None:
+    """Target weights read per second while decoding, in GB: an absurd figure here means an absurd time."""
+    size = run.header.pair["target"].get("weights_bytes")
+    return size / (median(tpots) * tau) / 1e9 if size and tpots and tau else None
+
+
+def _pair(interval: st.Interval | None) -> list[float] | None:
+    return None if interval is None else [interval[0], interval[1]]
+
+
+def arm_label(arm: Mapping[str, Any]) -> str:
+    """An arm's name in words."""
+    if arm["mode"] == "draft":
+        return f"draft gamma {arm['gamma']}"
+    return str({"lookup": "prompt lookup", UNTOUCHED: "plain, untouched default"}.get(arm["name"], arm["name"]))
+
+
+def verdict_sentence(report: Mapping[str, Any]) -> str:
+    """What the run found, in words that claim no more than its intervals allow."""
+    return " ".join(filter(None, verdict_parts(report)))
+
+
+def verdict_parts(report: Mapping[str, Any]) -> tuple[str, str]:
+    """The verdict against plain decoding with the best settings, and a sentence against the untouched default ("" when
+    they are the same)."""
+    headline = report["headline"]
+    arms = {arm["name"]: arm for arm in report["arms"]}
+    if headline["arm"] is None:
+        return _without_contender(report, arms[REFERENCE]), ""
+    best = arms[headline["arm"]]
+    label = arm_label(best)
+    on = f"on {best['speedup']['prompts']} {_suite(report, best['speedup']['prompts'])}"
+    ratio, interval = f"{headline['geomean']:.2f}x", _interval(headline["ci95"])
+    if headline["verdict"] == "faster":
+        said = f"This machine answers {ratio} as fast ({interval}) with {label} as without, {on}"
+    elif headline["verdict"] == "slower":
+        said = (
+            f"Nothing tried beats plain decoding on this machine: the best, {label}, runs at {ratio} ({interval}), {on}"
+        )
+    elif best["speedup"]["verdict"] == "faster":
+        said = (
+            f"This run cannot tell whether {label} helps: {ratio} ({interval}) {on} looks faster, but the best of "
+            f"{headline['arms_compared']} arms can look so by chance; measure more prompts"
+        )
+    else:
+        said = f"This run cannot tell whether {label} helps: {ratio} ({interval}) {on}; measure more prompts"
+    said += f"; {_same(best['identical'])}."
+    return said, _beside_default(best, arms)
+
+
+def _without_contender(report: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
+    rate = plain["tokens_per_second"]["median"]
+    if rate is None:
+        return "Nothing was measured: no arm gave an answer."
+    tried = [arm for arm in report["arms"] if arm["mode"] != "plain"]
+    why = "every speculative arm failed" if tried else "no speculative arm was asked for"
+    return f"Plain decoding makes {rate:.1f} tokens/s on this machine; there is no speed-up to state, because {why}."
+
+
+def _suite(report: Mapping[str, Any], count: int) -> str:
+    suite = report["prompts"]["suite"]
+    noun = "prompt" if count == 1 else "prompts"
+    return {"quick": f"code {noun}", "code": f"code {noun}", "full": noun}.get(suite, f"{noun} of {suite}")
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    return f"95 % interval {interval[0]:.2f} to {interval[1]:.2f}" if interval else "too few prompts for an interval"
+
+
+def _same(identical: Mapping[str, Any] | None) -> str:
+    if identical is None:
+        return "outputs could not be compared"
+    matched, total = identical["matched"], identical["total"]
+    return (
+        f"outputs identical in {matched}/{total}"
+        if matched * 10 >= total * 8
+        else (f"outputs identical in only {matched}/{total}, which is too few to be rounding")
+    )
+
+
+def _beside_default(best: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> str:
+    both = best["speedup_over_default"]
+    if UNTOUCHED not in arms or both["verdict"] == "cannot tell":
+        return ""
+    alone, name = arms[REFERENCE]["speedup_over_default"], arms[REFERENCE]["settings"]["name"]
+    share = (
+        f", of which the settings '{name}' alone give {alone['geomean']:.2f}x" if alone["verdict"] == "faster" else ""
+    )
+    return f"Against OpenVINO's untouched default it is {both['geomean']:.2f}x ({_interval(both['ci95'])}){share}."

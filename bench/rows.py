@@ -1,0 +1,239 @@
+"""rows.jsonl: everything a run measured, one line at a time, so that a killed run loses one row at most.
+
+The first line is the run's header; then come sessions (a run that was resumed has several), loads, rows and passes.
+The file only grows: a block that a kill cut short is measured again, and of rows with the same key the last counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import IO, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from edgespec.engine.step import Step
+from edgespec.errors import EdgespecError
+
+SCHEMA = "edgespec.bench.rows/1"
+Key = tuple[str, str, str, int]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Header(_Line):
+    """What was asked of a run, of what, and where. A run goes on only under the same header (see IDENTITY)."""
+
+    phase: Literal["header"] = "header"
+    schema_name: str = SCHEMA
+    started_at: str
+    pair: dict[str, Any]
+    device: str
+    draft_device: str | None
+    modes: list[str]
+    gammas: list[int]
+    settings: str
+    candidates: dict[str, dict[str, Any]]
+    suite: str
+    prompts_sha256: str
+    prompt_ids: list[str]
+    repetitions: int
+    max_new_tokens: int
+    seed: int
+    machine: dict[str, Any]
+    machine_fingerprint: str
+    versions: dict[str, str]
+    notes: list[str] = []
+
+
+IDENTITY: dict[str, Callable[[Header], Any]] = {
+    "another rows schema": lambda header: header.schema_name,
+    "another pair": lambda header: header.pair["sha256"],
+    "another device": lambda header: header.device,
+    "another draft device": lambda header: header.draft_device,
+    "other arms": lambda header: header.modes,
+    "other gammas": lambda header: header.gammas,
+    "other settings": lambda header: [header.settings, header.candidates],
+    "other prompts": lambda header: header.prompts_sha256,
+    "another number of repetitions": lambda header: header.repetitions,
+    "another length of answers": lambda header: header.max_new_tokens,
+    "another seed": lambda header: header.seed,
+    "another machine": lambda header: header.machine_fingerprint,
+    "other versions of the software": lambda header: header.versions,
+}
+
+
+class Session(_Line):
+    """One process that measured. rss_bytes: its memory before any engine was loaded."""
+
+    phase: Literal["session"] = "session"
+    session: int
+    started_at: str
+    rss_bytes: int
+    on_battery: bool | None = None
+
+
+class Load(_Line):
+    """One engine that was loaded, and how the process grew by it."""
+
+    phase: Literal["load"] = "load"
+    mode: str
+    settings: str
+    load_s: float
+    rss_before_bytes: int
+    rss_after_bytes: int
+
+
+class Passes(_Line):
+    """Median seconds of one forward pass over n tokens, by n; `error` says why there are none."""
+
+    phase: Literal["passes"] = "passes"
+    role: Literal["target", "draft"]
+    settings: str
+    seconds: dict[int, float]
+    error: str | None = None
+
+
+class Row(_Line):
+    """One answer of one arm to one prompt. Times in seconds by the engine's own clock, without tokenization.
+
+    order: place in its block. emitted, proposed, accepted: per target pass, the prefill first; None inside where the
+    back end does not tell. error: why there is no answer, with every figure then None.
+    """
+
+    phase: Literal["settings", "warmup", "measure"]
+    prompt: str
+    category: str
+    arm: str
+    repetition: int
+    order: int
+    session: int
+    started_at: str
+    wall_s: float | None = None
+    ttft_s: float | None = None
+    tokens: int | None = None
+    token_ids: list[int] = []
+    emitted: list[int] = []
+    proposed: list[int | None] = []
+    accepted: list[int | None] = []
+    draft_s: float | None = None
+    verify_s: float | None = None
+    finish_reason: Literal["stop", "length"] | None = None
+    rss_bytes: int | None = None
+    energy_j: float | None = None
+    cpu_mhz: float | None = None
+    other_load: float | None = None
+    error: str | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.phase, self.prompt, self.arm, self.repetition
+
+    @property
+    def steps(self) -> list[Step]:
+        """The engine's records again, for edgespec.engine.step's figures (seconds are kept as sums only)."""
+        steps, start = [], 0
+        for emitted, proposed, accepted in zip(self.emitted, self.proposed, self.accepted, strict=True):
+            steps.append(Step(tuple(self.token_ids[start : start + emitted]), proposed, accepted))
+            start += emitted
+        return steps
+
+
+Line = Annotated[Header | Session | Load | Passes | Row, Field(discriminator="phase")]
+_LINES: TypeAdapter[Line] = TypeAdapter(Line)
+
+
+class Journal:
+    """rows.jsonl, open for appending. Every line is flushed: what was measured survives a kill of this process."""
+
+    def __init__(self, path: Path, header: Header) -> None:
+        """Start the file, or go on with the one that is there.
+
+        A last line that was torn by a kill is dropped. Raises EdgespecError when the file cannot be read or belongs to
+        a run with another header.
+        """
+        self.lines = _recover(path) if path.exists() else []
+        if self.lines:
+            _require_same_run(path, self.lines[0], header)
+        self.session = 1 + sum(isinstance(line, Session) for line in self.lines)
+        self._file: IO[str] = path.open("a", encoding="utf-8", newline="\n")
+        if not self.lines:
+            self.append(header)
+
+    def append(self, line: Line) -> None:
+        self._file.write(json.dumps(line.model_dump(mode="json"), ensure_ascii=False, allow_nan=False) + "\n")
+        self._file.flush()
+        self.lines.append(line)
+
+    @property
+    def header(self) -> Header:
+        assert isinstance(self.lines[0], Header)
+        return self.lines[0]
+
+    def rows(self, phase: str) -> list[Row]:
+        return latest_rows(self.lines, phase)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def latest_rows(lines: Iterable[Line], phase: str) -> list[Row]:
+    """Rows of a phase; of rows with the same key the last one, at its own place in time."""
+    rows: dict[Key, Row] = {}
+    for line in lines:
+        if isinstance(line, Row) and line.phase == phase:
+            rows.pop(line.key, None)
+            rows[line.key] = line
+    return list(rows.values())
+
+
+def read_lines(path: Path) -> list[Line]:
+    """Every whole line of a rows file; the torn end that a kill may leave is passed over. Raises EdgespecError."""
+    return _parse(path, _whole(path.read_bytes()))
+
+
+def _whole(content: bytes) -> bytes:
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _recover(path: Path) -> list[Line]:
+    content = path.read_bytes()
+    whole = _whole(content)
+    lines = _parse(path, whole)
+    if len(whole) < len(content):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return lines
+
+
+def _parse(path: Path, content: bytes) -> list[Line]:
+    lines: list[Line] = []
+    for number, text in enumerate(content.splitlines(), start=1):
+        try:
+            lines.append(_LINES.validate_json(text))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the line"
+            raise EdgespecError(
+                f"'{path}', line {number} cannot be read: {where}: {first['msg']}; choose another --out"
+            ) from error
+    if lines and not isinstance(lines[0], Header):
+        raise EdgespecError(f"'{path}' does not start with a run's header; choose another --out")
+    return lines
+
+
+def _require_same_run(path: Path, found: Line, wanted: Header) -> None:
+    assert isinstance(found, Header)
+    differences = [name for name, identity in IDENTITY.items() if identity(found) != identity(wanted)]
+    if differences:
+        raise EdgespecError(
+            f"'{path.parent}' holds a run of {_listed(differences)}; choose another --out, or repeat that run's "
+            "options to go on with it"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,96 @@
+"""What the machine did while a row was measured: memory, energy, clock, and how much of it other programs took."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_POWERCAP = Path("/sys/class/powercap")  # Linux's energy counters of a processor package, mostly readable by root only
+_BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a row stands beside; what the machine does not tell is None.
+
+    other_load: share (0..1) of all cores that other processes, or other guests of a virtual machine's host, took.
+    """
+
+    rss_bytes: int
+    energy_j: float | None
+    cpu_mhz: float | None
+    other_load: float | None
+
+
+class Sensors:
+    """`start` before a generation, `stop` after it; reading is outside the timing."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._cores = psutil.cpu_count() or 1
+        self._counters = _energy_counters()
+        self._at_start: tuple[float, float, float, list[int] | None] = (0.0, 0.0, 0.0, None)
+
+    def start(self) -> None:
+        self._at_start = (time.perf_counter(), _busy_s(), self._own_s(), _read_counters(self._counters))
+
+    def stop(self) -> Reading:
+        clock, busy, own, energy = self._at_start
+        capacity = (time.perf_counter() - clock) * self._cores
+        others = (_busy_s() - busy) - (self._own_s() - own)
+        return Reading(
+            rss_bytes=self._process.memory_info().rss,
+            energy_j=_joules(self._counters, energy, _read_counters(self._counters)),
+            cpu_mhz=_cpu_mhz(),
+            # the operating system counts in ticks of about 10 ms: below a tenth of a second the share says nothing
+            other_load=min(1.0, max(0.0, others / capacity)) if capacity > 0.1 * self._cores else None,
+        )
+
+    def _own_s(self) -> float:
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
+
+def _busy_s() -> float:
+    times = psutil.cpu_times()
+    return float(sum(getattr(times, name, 0.0) for name in _BUSY))
+
+
+def _cpu_mhz() -> float | None:
+    try:
+        frequency = psutil.cpu_freq()
+    except Exception:  # not told here: the error differs by platform
+        return None
+    return float(frequency.current) if frequency and frequency.current else None
+
+
+def _energy_counters() -> list[tuple[Path, int]]:
+    """Each package's microjoule counter with the value at which it wraps; empty where there is none or it is closed."""
+    counters = []
+    try:
+        for zone in sorted(_POWERCAP.glob("intel-rapl:*")):
+            if zone.name.count(":") != 1 or not (zone / "name").read_text().startswith("package"):
+                continue
+            counter = zone / "energy_uj"
+            if os.access(counter, os.R_OK):
+                counters.append((counter, int((zone / "max_energy_range_uj").read_text())))
+    except (OSError, ValueError):
+        return []
+    return counters
+
+
+def _read_counters(counters: list[tuple[Path, int]]) -> list[int] | None:
+    try:
+        return [int(path.read_text()) for path, _ in counters] or None
+    except (OSError, ValueError):
+        return None
+
+
+def _joules(counters: list[tuple[Path, int]], before: list[int] | None, after: list[int] | None) -> float | None:
+    if before is None or after is None:
+        return None
+    return sum((b - a) % (wrap + 1) for (_, wrap), a, b in zip(counters, before, after, strict=True)) / 1e6

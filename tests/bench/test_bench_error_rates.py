@@ -1,0 +1,71 @@
+"""How often the verdict is wrong, and how often it finds a true gain: seeded simulations.
+
+Null: both arms take the same time, with lognormal noise on every row. The verdict may then say faster or slower in 5 %
+of runs; a test allows three binomial standard errors above that (4.3 % more in 230 runs), so a right verdict would fail
+it with a chance below 0.2 %, and never does in fact, because the draws are seeded.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+from edgespec.bench import statistics as st
+from edgespec.bench.report import build_report
+from edgespec.bench.rows import Line
+
+RUNS = 230
+ALLOWED = 0.05 + 3 * math.sqrt(0.05 * 0.95 / RUNS)
+
+
+@pytest.fixture(autouse=True)
+def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """999 instead of 9,999: the interval's ends shake a little more, the rates hardly change."""
+    monkeypatch.setattr(st, "RESAMPLES", 999)
+
+
+def verdicts(prompts: int, gain: float, noise: float, hiccups: float = 0.0, runs: int = RUNS) -> dict[str, float]:
+    """Share of each verdict. Two repetitions; noise is the sigma of the logarithm of every row's time, hiccups the
+    share of rows that something else slows by a fifth on average (exponential)."""
+    draw = random.Random(f"{prompts}/{gain}/{noise}/{hiccups}")
+
+    def disturbed() -> float:
+        return draw.gauss(0, noise) + (draw.expovariate(5) if draw.random() < hiccups else 0)
+
+    counted = {"faster": 0, "slower": 0, "cannot tell": 0}
+    for run in range(runs):
+        ratios = []
+        for _ in range(prompts):
+            logs = [disturbed() - disturbed() + math.log(gain) for _ in range(2)]
+            ratios.append(math.exp(sum(logs) / 2))
+        counted[st.speedup(ratios, seed=run).verdict] += 1
+    return {verdict: count / runs for verdict, count in counted.items()}
+
+
+@pytest.mark.parametrize("hiccups", [0.0, 0.05])
+@pytest.mark.parametrize("prompts", [4, 8, 12, 28])
+def test_equal_arms_are_told_apart_in_five_of_a_hundred_runs(prompts: int, hiccups: float) -> None:
+    found = verdicts(prompts, gain=1.0, noise=0.05, hiccups=hiccups)
+    assert found["faster"] + found["slower"] <= ALLOWED
+    assert found["cannot tell"] < 1, "a verdict that never errs has no power either"
+
+
+def test_a_true_gain_of_five_percent_is_found() -> None:
+    # 28 prompts, 2 repetitions, sigma 0.05: standard error 0.05 * sqrt(2 / 56) = 0.0094, gain log(1.05) = 5.2 of these
+    found = verdicts(28, gain=1.05, noise=0.05, runs=60)
+    assert found["faster"] >= 0.95
+    assert found["slower"] == 0
+
+
+def test_the_best_of_five_equal_arms_is_seldom_called_faster(make_lines: Callable[..., list[Line]]) -> None:
+    """The headline is the best of several: uncorrected, it would be called faster in more than 5 % of runs."""
+    gains = dict.fromkeys(["plain", "draft-g1", "draft-g2", "draft-g3", "draft-g5", "draft-g8"], 1.0)
+    wrong, uncorrected, runs = 0, 0, 120
+    for run in range(runs):
+        headline = build_report(make_lines(gains, noise=0.08, seed=run))["headline"]
+        wrong += headline["verdict"] == "faster"
+        uncorrected += headline["ci95"][0] > 1
+    assert wrong / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+    assert uncorrected > wrong
