@@ -13,4 +13,13 @@ from .report import arm_label, verdict_sentence
 from .run import run_bench
 from .table import print_arms
 
-__all__ = ["Backend", "arm_label", "load_suite", "parse_gammas", "parse_modes", "print_arms", "run_bench", "verdict_sentence"]
+__all__ = [
+    "Backend",
+    "arm_label",
+    "load_suite",
+    "parse_gammas",
+    "parse_modes",
+    "print_arms",
+    "run_bench",
+    "verdict_sentence",
+]

@@ -17,7 +17,7 @@ from .progress import Task
 
 
 class Terminal:
-    """A `Progress` on stderr, plus a command's two ways to answer: tables for people, one JSON document for programs."""
+    """A `Progress` on stderr, and a command's two ways to answer: tables for people, one JSON document for programs."""
 
     def __init__(self, json_output: bool = False) -> None:
         self.json_output = json_output

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from edgespec.bench.engines import Backend
 from edgespec.bench.prompts import Prompt, Suite
 from edgespec.bench.rows import Header, Line, Passes, Row, Session
-
 from edgespec.engine.step import Generation, Step
 from edgespec.errors import EdgespecError
 from edgespec.pair import REQUIRED_FILES, Manifest, ModelRecord, Source, record_files, write_manifest

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgespec.bench.engines import Backend
 
 from edgespec import cli
+from edgespec.bench.engines import Backend
 
 
 def unwrapped(text: str) -> str:

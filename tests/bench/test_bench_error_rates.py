@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+
 from edgespec.bench import statistics as st
 from edgespec.bench.report import build_report
 from edgespec.bench.rows import Line

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from edgespec.bench.page import render_page
 from edgespec.bench.report import build_report, verdict_parts
 from edgespec.bench.rows import Line, Row

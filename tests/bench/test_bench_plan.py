@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+
 from edgespec.bench.plan import Arm, choose_modes, measured_arms, parse_gammas, parse_modes
 from edgespec.bench.prompts import Suite
 from edgespec.bench.schedule import blocks
-
 from edgespec.errors import EdgespecError
 
 CANDIDATES = {"default": {}, "f32": {"INFERENCE_PRECISION_HINT": "f32"}}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from edgespec.bench.prompts import Prompt, load_suite, parse, spread
 
+from edgespec.bench.prompts import Prompt, load_suite, parse, spread
 from edgespec.errors import EdgespecError
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from edgespec.bench.bound import explain
 from edgespec.bench.report import build_report, verdict_sentence
 from edgespec.bench.rows import Line, Row

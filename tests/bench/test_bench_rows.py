@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from edgespec.bench.rows import Header, Journal, Row, latest_rows, read_lines
 
+from edgespec.bench.rows import Header, Journal, Row, latest_rows, read_lines
 from edgespec.errors import EdgespecError
 
 MakeRow = Callable[..., Row]

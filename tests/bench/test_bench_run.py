@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from edgespec.bench.prompts import Suite
 from edgespec.bench.rows import Row, latest_rows, read_lines
 from edgespec.bench.run import run_bench
-
 from edgespec.errors import EdgespecError
 
 MakePair = Callable[..., Path]

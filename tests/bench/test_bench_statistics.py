@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import pytest
+
 from edgespec.bench import statistics as st
 from edgespec.bench.rows import Row
 

@@ -1,0 +1,114 @@
+"""A checkpoint on the Hugging Face hub: its small files first, its weights once nothing speaks against it.
+
+Everything is read at one commit, so that what is checked is what is exported (optimum-intel itself reads the tokenizer
+at the default branch whatever revision it is given). Offline, what the cache holds is used.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgespec.errors import EdgespecError
+from edgespec.staging import require_disk
+
+_TIMEOUT_S = 10
+_SMALL = (".json", ".model", ".txt", ".jinja", ".tiktoken")
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A repository at one commit. weight_sizes: bytes of each weight file not fetched yet; None when all is on disk."""
+
+    folder: Path
+    commit: str | None
+    weight_sizes: dict[str, int] | None
+
+
+def find(name: str, revision: str | None, with_code: bool) -> Found:
+    """Fetch the configuration and tokenizer of hub id `name`; with_code: its Python files too.
+
+    Raises EdgespecError when it is unknown, gated, or unreachable and not in the cache; one request, no retries.
+    """
+    import httpx
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        info = HfApi().model_info(name, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
+    except GatedRepoError as error:
+        raise EdgespecError(
+            f"'{name}' is gated: accept its terms on its page, then log in with: hf auth login"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise EdgespecError(
+            f"there is no directory '{name}' and no model of that name on the Hugging Face hub; check the spelling, or "
+            "log in with: hf auth login (if it is private)"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise EdgespecError(f"'{name}' has no revision '{revision}' on the Hugging Face hub; check it") from error
+    except HFValidationError as error:
+        raise EdgespecError(
+            f"there is no directory '{name}', and that is no hub id either; check the spelling"
+        ) from error
+    except OfflineModeIsEnabled:
+        return _cached(name, revision, "HF_HUB_OFFLINE is set")
+    except (httpx.HTTPError, OSError) as error:
+        return _cached(name, revision, f"the hub could not be reached ({type(error).__name__})")
+    files = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
+    suffixes = (*_SMALL, ".py") if with_code else _SMALL
+    small = [file for file in files if file.endswith(suffixes)]
+    folder = _download(name, info.sha, small)
+    return Found(folder, info.sha, {file: size for file, size in files.items() if file.endswith(_WEIGHTS)})
+
+
+def fetch_weights(name: str, commit: str | None, folder: Path, sizes: dict[str, int]) -> None:
+    """Download the weight files in `sizes` into the snapshot `folder`; an interrupted download is resumed.
+
+    Raises EdgespecError when the cache's disk is too small or the hub is lost on the way.
+    """
+    require_disk(folder, sum(size for file, size in sizes.items() if not (folder / file).is_file()))
+    _download(name, commit, list(sizes))
+
+
+def _download(name: str, commit: str | None, files: list[str]) -> Path:
+    import httpx
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        return Path(snapshot_download(name, revision=commit, allow_patterns=files))
+    except (httpx.HTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        raise EdgespecError(
+            f"fetching '{name}' from the Hugging Face hub stopped ({type(error).__name__}); run the command again, it "
+            "resumes"
+        ) from error
+    finally:
+        if shown:
+            enable_progress_bars()
+
+
+def _cached(name: str, revision: str | None, why: str) -> Found:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        raise EdgespecError(
+            f"there is no directory '{name}', {why}, and the hub's cache on this machine does not hold "
+            f"{'that revision' if revision else 'it'}; check the path, or fetch it while online"
+        ) from error
+    return Found(folder, folder.name, None)
