@@ -90,7 +90,8 @@ def batches(rows: torch.Tensor, batch: int, seed: int) -> Iterator[torch.Tensor]
 
 def build_optimizers(model: torch.nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
     """Muon for the layers' matrices, AdamW for embeddings, head and norms."""
-    matrices, rest = [], []
+    matrices: list[torch.Tensor] = []
+    rest: list[torch.Tensor] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
         (matrices if is_matrix else rest).append(parameter)

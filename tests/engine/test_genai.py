@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -89,18 +90,27 @@ def test_a_hostile_draft_accepts_next_to_nothing_and_changes_nothing(pair: Pair)
     assert tau is not None and 1 <= tau < 2
 
 
-def test_the_end_of_text_ends_the_answer(pair: Pair) -> None:
+@pytest.mark.parametrize("mode", ["plain", "draft", "lookup"])
+def test_the_end_of_text_ends_the_answer(pair: Pair, tmp_path: Path, mode: str) -> None:
     engine = open_engine(pair, device="CPU", mode="plain", settings=EXACT)
-    draw = np.random.default_rng(0)
-    for _ in range(200):
-        ids = draw.integers(1, 300, 6).tolist()
-        generation = engine.generate(ids, 60)
-        if generation.finish_reason == "stop":
-            assert generation.token_ids == greedy_by_hand(pair, ids, 60)
-            assert len(generation.token_ids) < 60 and generation.token_ids[-1] == 0
-            return
-        assert len(generation.token_ids) == 60
-    pytest.fail("no prompt made the tiny model end its text; the test shows nothing")
+    ids = engine.encode(PROMPT)
+    answer = greedy_by_hand(pair, ids, 40)
+    place = next(i for i in range(4, 40) if answer[i] not in answer[:i])  # this token shall end the text from now on
+    root = Path(shutil.copytree(pair.root, tmp_path / "ends"))
+    config = {"eos_token_id": answer[place], "bos_token_id": 0, "pad_token_id": 0}
+    for role in ("target", "draft"):
+        (root / role / "generation_config.json").write_text(json.dumps(config), encoding="utf-8")
+    manifest = pair.manifest
+    records = {
+        role: getattr(manifest, role).model_copy(update={"files": record_files(root / role)})
+        for role in ("target", "draft")
+    }
+    write_manifest(root, manifest.model_copy(update=records))
+    engine = open_engine(Pair.open(root), device="CPU", mode=mode, settings=EXACT)  # type: ignore[arg-type]
+    generation = engine.generate(ids, 40, gamma=None)
+    assert generation.finish_reason == "stop"
+    assert generation.token_ids == answer[: place + 1]
+    assert [token for step in generation.steps for token in step.tokens] == generation.token_ids
 
 
 def test_on_tokens_sees_everything_and_can_stop(engine: GenaiEngine) -> None:
