@@ -14,6 +14,7 @@ from .statistics import percentile, seconds_per_token
 DRIFT_WORTH_SAYING = 1.05
 LOAD_WORTH_SAYING = 0.10
 FEW_PROMPTS = 8
+REPETITION_WORTH_SAYING = 0.25
 
 
 def conditions(rows: Sequence[Row], sessions: Sequence[Session]) -> dict[str, Any]:
@@ -64,7 +65,26 @@ def notes(report: Mapping[str, Any]) -> list[str]:
         said.append("The untouched default was faster here than the settings the trial chose; see its row.")
     if report["prompts"]["count"] < FEW_PROMPTS:
         said.append(f"Only {report['prompts']['count']} prompts: the intervals are wide, and other prompts may differ.")
+    said += _said_of_repetition(report, arms)
     return said + _said_of_conditions(report["conditions"], report["run"]["sessions"])
+
+
+def _said_of_repetition(report: Mapping[str, Any], arms: Mapping[str, Any]) -> list[str]:
+    share, best = report["repetition"]["median"], report["headline"]["arm"]
+    if share is None or share < REPETITION_WORTH_SAYING or best is None:
+        return []
+    sentence = (
+        f"The target's answers repeat themselves: in the median {share:.0%} of their runs of "
+        f"{report['repetition']['run']} tokens stood earlier in the same answer, which makes them easy to guess."
+    )
+    least = arms[best]["by_repetition"].get("least")
+    if least and least["ci95"]:
+        low, high = least["ci95"]
+        sentence += (
+            f" On the half that repeats itself least, {best} is {least['geomean']:.2f}x "
+            f"(95 % interval {low:.2f} to {high:.2f}; {least['verdict']})."
+        )
+    return [sentence]
 
 
 def _said_of_conditions(found: Mapping[str, Any], sessions: int) -> list[str]:

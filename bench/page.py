@@ -228,6 +228,20 @@ def _where(report: Report, best: Mapping[str, Any] | None) -> str:
             axis=f"position in the proposal ({arm_label(deepest)})",
         )
     content = f"<h3>By kind of prompt, {_esc(arm_label(best))}</h3>{_chart(left)}" if left else ""
+    halves = [
+        charts.Bar(label, half["geomean"], _interval(half["ci95"]), _kind(half["verdict"]))
+        for label, half in (
+            ("repeat least", best["by_repetition"].get("least")),
+            ("repeat most", best["by_repetition"].get("most")),
+        )
+        if half and half["geomean"] is not None
+    ]
+    if len(halves) == 2:
+        chart = charts.horizontal_bars(
+            halves, name="repetition-chart", title=f"Speed-up of {arm_label(best)} by repetition", one="plain"
+        )
+        lead = "Half of the prompts each, by how much plain's own answer repeats itself: repetition is easy to guess."
+        content += f'<h3>By how much the answers repeat themselves</h3><p class="lead">{lead}</p>{_chart(chart)}'
     if right:
         lead = "Chance that a proposed token is accepted, given that those before it were."
         content += f'<h3>Acceptance by position</h3><p class="lead">{lead}</p>{_chart(right)}'

@@ -39,6 +39,12 @@ class _Run:
         return draft / target if target and draft else None
 
     @property
+    def repetition(self) -> dict[str, float]:
+        """How much plain's answer to each prompt repeats itself."""
+        found = {row.prompt: st.repetition(row.token_ids) for row in self.rows if row.arm == REFERENCE and row.tokens}
+        return {prompt: share for prompt, share in found.items() if share is not None}
+
+    @property
     def c_params(self) -> float | None:
         draft = self.header.pair.get("draft")
         return draft["parameters"] / self.header.pair["target"]["parameters"] if draft else None
@@ -110,6 +116,7 @@ def build_report(lines: Sequence[Line]) -> dict[str, Any]:
             for role, line in passes.items()
         },
         "conditions": conditions(run.rows, sessions),
+        "repetition": {"median": median(run.repetition.values()) if run.repetition else None, "run": st.REPEAT_RUN},
     }
     report["notes"] = [*header.notes, *notes(report)]
     return report
@@ -188,6 +195,7 @@ def _describe(run: _Run, arm: Arm) -> dict[str, Any]:
         "speedup": _speedup(speedup),
         "speedup_over_default": _over_default(run, arm, speedup),
         "by_category": _by_category(run, rows, ratios),
+        "by_repetition": _by_repetition(run, ratios),
         "acceptance_rate": drafting.acceptance_rate,
         "alpha": drafting.alpha,
         "block_efficiency": tau,
@@ -255,6 +263,19 @@ def _by_category(run: _Run, rows: Sequence[Row], ratios: Mapping[str, float]) ->
             "block_efficiency": drafting.block_efficiency,
         }
     return result
+
+
+def _by_repetition(run: _Run, ratios: Mapping[str, float]) -> dict[str, Any]:
+    """The speed-up on the half of the prompts whose plain answers repeat themselves least, and on the other half."""
+    shares = run.repetition
+    if len(shares) < 2:
+        return {}
+    middle = median(shares.values())
+    halves = {
+        "least": [ratios[prompt] for prompt in ratios if shares.get(prompt, middle + 1) <= middle],
+        "most": [ratios[prompt] for prompt in ratios if shares.get(prompt, middle) > middle],
+    }
+    return {name: _speedup(st.speedup(values, seed=run.header.seed)) for name, values in halves.items()}
 
 
 def _memory(run: _Run, arm: Arm) -> int | None:

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from transformers.utils import logging as transformers_logging
+
 from edgespec.progress import SILENT, Progress
 
 from .card import model_card
 from .evaluate import evaluate_pair
 from .recipe import ExportTarget, Recipe, RecipeRun
+from .ship import ship
 
 __all__ = ["BUNDLED_RECIPE", "ExportTarget", "Recipe", "evaluate_pair", "model_card", "read_recipe", "run_recipe"]
+
+transformers_logging.disable_progress_bar()  # ours are shown instead
 
 BUNDLED_RECIPE = Path(__file__).parent / "recipes" / "bundled.yaml"
 
@@ -24,7 +29,11 @@ def read_recipe(path: Path | None) -> Recipe:
 
 
 def run_recipe(recipe: Recipe, work: Path, export_target: ExportTarget, progress: Progress = SILENT) -> dict[str, str]:
-    """Run every stage not made yet; the directories of the target and the draft it ends with."""
+    """Run every stage not made yet; the directories of the target and the draft it ends with, ready to ship."""
     run = RecipeRun(recipe, work, export_target, progress)
-    draft = run.all()
-    return {"target": str(work / f"target-{len(recipe.target.phases)}"), "draft": str(draft)}
+    trained = {"draft": run.all(), "target": work / f"target-{len(recipe.target.phases)}"}
+    shipped = {role: work / "shipped" / role for role in ("target", "draft")}
+    for role, folder in shipped.items():
+        if not folder.is_dir():
+            ship(trained[role], folder)
+    return {role: str(folder) for role, folder in shipped.items()}

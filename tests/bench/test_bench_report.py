@@ -156,3 +156,26 @@ def test_bound_names_the_largest_loss(changes: dict[str, Any], cause: str) -> No
     bound = case(**changes)
     assert bound.cause == cause
     assert bound.sentences[-1].startswith("The largest loss is")
+
+
+def test_answers_that_repeat_themselves_are_told_apart(make_lines: MakeLines) -> None:
+    """Draft gains 2x on the looping half of the prompts and nothing on the other: the report must not hide that."""
+    lines = make_lines({"plain": 1.0, "draft-g2": 1.0}, noise=0.01)
+    prompts = lines[0].prompt_ids  # type: ignore[union-attr]
+    looping = set(prompts[: len(prompts) // 2])
+    changed: list[Line] = []
+    for line in lines:
+        if isinstance(line, Row):
+            loop = line.prompt in looping
+            count = line.tokens or 0
+            line = line.model_copy(update={"token_ids": [7] * count if loop else list(range(count))})
+            if loop and line.arm == "draft-g2":
+                halved = {"wall_s": (line.wall_s or 0) / 2, "ttft_s": (line.ttft_s or 0) / 2}
+                line = line.model_copy(update=halved)
+        changed.append(line)
+    report = build_report(changed)
+    halves = report["arms"][1]["by_repetition"]
+    assert halves["most"]["geomean"] == pytest.approx(2, rel=0.05) and halves["most"]["verdict"] == "faster"
+    assert halves["least"]["geomean"] == pytest.approx(1, rel=0.05)
+    assert report["repetition"]["median"] > 0.25
+    assert any("repeat themselves" in note and "repeats itself least" in note for note in report["notes"])

@@ -132,3 +132,9 @@ def test_cost_of_passes_and_prediction() -> None:
 def test_median_of_few_values_has_no_interval() -> None:
     assert st.interval_of_median([1.0] * 5) is None
     assert st.interval_of_median([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) is not None
+
+
+def test_repetition_by_hand() -> None:
+    assert st.repetition([1, 2, 3, 4, 5, 6, 7, 8]) == 0
+    assert st.repetition([1, 2] * 10) == pytest.approx(1 - 2 / 17)
+    assert st.repetition([1, 2, 3, 4, 5, 6]) is None

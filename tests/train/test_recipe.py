@@ -54,7 +54,7 @@ def work(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus, "source_roots", lambda _: {"made": root})
         made = run_recipe(recipe, work, _export_target)
-    assert made == {"target": str(work / "target-2"), "draft": str(work / "draft")}
+    assert made == {role: str(work / "shipped" / role) for role in ("target", "draft")}
     return work
 
 
@@ -85,7 +85,7 @@ def test_another_recipe_in_the_same_folder_is_refused(recipe: Recipe, work: Path
 
 
 def test_the_result_is_a_pair_with_a_card(recipe: Recipe, work: Path, tmp_path: Path) -> None:
-    pair = export_pair(str(work / "target-2"), str(work / "draft"), tmp_path / "pair")
+    pair = export_pair(work / "shipped" / "target", work / "shipped" / "draft", tmp_path / "pair")
     figures = evaluate_pair(pair, [("code", "def f1_2(value):"), ("code", "def f3")], gamma=2, max_new_tokens=16)
     assert 0 <= figures["acceptance_rate"] <= 1 and 1 <= figures["block_efficiency"] <= 3
     assert figures["by_task"]["code"]["alpha"] == figures["alpha"]
