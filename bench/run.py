@@ -15,7 +15,7 @@ from edgespec.engine.step import Generation
 from edgespec.errors import EdgespecError
 from edgespec.pair import ModelRecord, Pair
 from edgespec.progress import SILENT, Progress, Task
-from edgespec.staging import require_absent, write_atomically
+from edgespec.staging import require_absent, require_folder, write_atomically
 
 from . import calibration
 from .engines import Backend, EnginePool
@@ -118,8 +118,7 @@ def _open_journal(out: Path, header: Header) -> Journal:
     rows = out / ROWS
     if not rows.is_file() and not (out.is_dir() and not any(out.iterdir())):
         require_absent(out)
-        if not out.absolute().parent.is_dir():
-            raise EdgespecError(f"the folder '{out.absolute().parent}' for the output does not exist; create it first")
+        require_folder(out.absolute().parent, out.name)
         out.mkdir()
     return Journal(rows, header)
 

@@ -70,7 +70,7 @@ def main() -> None:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's and typer's usage errors
             _fail(error.format_message())
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            _fail(f"the disk is full{_where(error)}; free some space and run the command again, nothing was kept")
+            _fail(f"the disk is full{_where(error)}; free some space and run the command again")
         if isinstance(error, PermissionError):
             _fail(f"permission was refused{_where(error)}; choose a place you may write to")
         raise

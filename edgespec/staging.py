@@ -26,8 +26,7 @@ def staged_directory(out: Path, need_bytes: int = 0, progress: Progress = SILENT
     """
     out = out.absolute()
     require_absent(out)
-    if not out.parent.is_dir():
-        raise EdgespecError(f"the folder '{out.parent}' for the output '{out.name}' does not exist; create it first")
+    require_folder(out.parent, out.name)
     remove_abandoned(out, progress)
     require_disk(out.parent, need_bytes)
     me = psutil.Process()
@@ -46,6 +45,12 @@ def require_absent(out: Path) -> None:
     """Refuse an output that exists: a stage never writes into or over a directory."""
     if out.exists() or out.is_symlink():
         raise EdgespecError(f"'{out}' exists already; choose another output directory or delete it first")
+
+
+def require_folder(folder: Path, name: str) -> None:
+    """Refuse an output whose parent folder does not exist: it is more often a slip than a wish."""
+    if not folder.is_dir():
+        raise EdgespecError(f"the folder '{folder}' for the output '{name}' does not exist; create it first")
 
 
 def require_disk(folder: Path, need_bytes: int) -> None:

@@ -114,6 +114,24 @@ def test_an_output_that_exists(refused, tiny_pair: Path, tiny_target_checkpoint:
         assert "out' exists already" in refused(*arguments)
 
 
+def test_a_missing_parent_folder(refused, tiny_pair: Path, tiny_target_checkpoint: Path) -> None:  # type: ignore[no-untyped-def]
+    for arguments in (
+        ("export", tiny_target_checkpoint, "-o", "no/out"),
+        ("quantize", tiny_pair, "-o", "no/out"),
+        ("bench", tiny_pair, "--out", "no/out"),
+        ("demo", "--out", "no/out"),
+    ):
+        assert "does not exist; create it first" in refused(*arguments)
+
+
+def test_a_demo_that_fails_leaves_nothing(refused, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "openvino_model.bin")
+
+    monkeypatch.setattr("edgespec.export.export_pair", full)
+    assert "the disk is full" in refused("demo", "--out", "out")
+
+
 def test_a_full_disk_is_seen_before_anything_is_written(  # type: ignore[no-untyped-def]
     refused, tiny_pair: Path, tiny_target_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
