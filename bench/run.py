@@ -13,6 +13,7 @@ import psutil
 
 from edgespec.engine.step import Generation
 from edgespec.errors import EdgespecError
+from edgespec.machine import on_battery
 from edgespec.pair import ModelRecord, Pair
 from edgespec.progress import SILENT, Progress, Task
 from edgespec.staging import require_absent, require_folder, write_atomically
@@ -60,6 +61,8 @@ def run_bench(
     for name, value in (("max_new_tokens", max_new_tokens), ("repetitions", repetitions)):
         if value < 1:
             raise EdgespecError(f"{name} is {value}; it must be at least 1")
+    if seed < 0:
+        raise EdgespecError(f"seed is {seed}; it must be 0 or more")
     pair = Pair.open(pair_dir)
     suite = prompts if isinstance(prompts, Suite) else load_suite(prompts)
     has_draft = pair.draft is not None
@@ -205,7 +208,7 @@ class _Measurement:
 
     def _missing(self, schedule: Iterable[Block]) -> list[Block]:
         """Blocks that are not whole: one that was cut short is measured again, so that its arms stay seconds apart."""
-        done = {line.key for line in self.journal.lines if isinstance(line, Row)}
+        done = {line.key for line in self.journal.lines if isinstance(line, Row) and line.error is None}
         return [
             block
             for block in schedule
@@ -233,13 +236,12 @@ class _Measurement:
         if self.began:
             return
         self.began = True
-        battery = getattr(psutil, "sensors_battery", lambda: None)()
         self.journal.append(
             Session(
                 session=self.journal.session,
                 started_at=_now(),
                 rss_bytes=psutil.Process().memory_info().rss,
-                on_battery=None if battery is None else not battery.power_plugged,
+                on_battery=on_battery(),
             )
         )
 
@@ -275,7 +277,7 @@ class _Measurement:
 
     def _passes(self, plain: Arm) -> None:
         """Single passes of target and draft, for v(n) and c; a failure is written down and the report does without."""
-        done = {line.role for line in self.journal.lines if isinstance(line, Passes)}
+        done = {line.role for line in self.journal.lines if isinstance(line, Passes) and line.error is None}
         roles: list[tuple[Literal["target", "draft"], str, tuple[int, ...]]] = []
         if any(mode != "plain" for mode in self.header.modes):
             lengths = sorted({*PASS_LENGTHS, *(gamma + 1 for gamma in self.header.gammas)})

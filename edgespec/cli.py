@@ -63,8 +63,11 @@ def main() -> None:
         code = edgespec(standalone_mode=False)
     except EdgespecError as error:
         _fail(str(error))
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        print("interrupted; nothing half-written was left behind", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's and typer's usage errors
@@ -72,13 +75,15 @@ def main() -> None:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             _fail(f"the disk is full{_where(error)}; free some space and run the command again")
         if isinstance(error, PermissionError):
-            _fail(f"permission was refused{_where(error)}; choose a place you may write to")
+            _fail(f"permission was refused{_where(error)}; close what uses it, or choose a place you may write to")
+        if isinstance(error, OSError):
+            _fail(f"{error.strerror or error}{_where(error)}")
         raise
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _where(error: OSError) -> str:
-    return f" while writing '{error.filename}'" if error.filename else ""
+    return f" at '{error.filename}'" if error.filename else ""
 
 
 def _fail(sentence: str) -> None:

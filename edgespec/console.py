@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
+from rich.text import Text
 
 from .progress import Task
 
@@ -49,15 +50,15 @@ class Terminal:
                 self._bar = None
 
     def say(self, message: str) -> None:
-        self.stderr.print(message, markup=False)
+        self.stderr.print(message, markup=False, soft_wrap=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A table on stderr; the first column is left-aligned, the others right."""
-        table = Table(title=title, title_justify="left", title_style="bold")
+        table = Table(title=Text(title), title_justify="left", title_style="bold")
         for index, column in enumerate(columns):
             table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         self.stderr.print(table)
 
     def answer(self, document: Mapping[str, Any], text: str | None = None) -> None:

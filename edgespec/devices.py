@@ -94,7 +94,9 @@ def require_device(name: str) -> str:
 
 
 def require_mode(device: str, mode: str) -> None:
-    """Refuse a mode the device cannot run, with the reason."""
+    """Refuse a mode that does not exist or that the device cannot run, with the reason."""
+    if mode not in MODES:
+        raise EdgespecError(f"there is no mode '{mode}'; choose {', '.join(MODES)}")
     reason = _modes(device, device).get(mode)
     if reason:
         raise EdgespecError(f"mode '{mode}' cannot run on {device}: {reason}")

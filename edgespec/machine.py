@@ -29,13 +29,13 @@ def describe() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "os": platform.platform(terse=True),
         "python": platform.python_version(),
-        "on_battery": _on_battery(),
     }
 
 
-def _on_battery() -> bool | None:
+def on_battery() -> bool | None:
+    """Whether the machine runs on battery now; None when it has none or does not tell."""
     battery = getattr(psutil, "sensors_battery", lambda: None)()
-    return None if battery is None else not battery.power_plugged
+    return None if battery is None or battery.power_plugged is None else not battery.power_plugged
 
 
 def fingerprint() -> str:

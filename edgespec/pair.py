@@ -68,6 +68,10 @@ class Made(_Record):
     at: str
 
 
+class _Schema(BaseModel):
+    schema_version: int
+
+
 class Manifest(_Record):
     """The content of edgespec.json. `tokenizer` is the fingerprint that target and draft share."""
 
@@ -122,16 +126,16 @@ def read_manifest(root: Path) -> Manifest:
     path = root / MANIFEST
     if not path.is_file():
         raise EdgespecError(f"'{root}' is not a pair directory: it has no {MANIFEST}; make one with: edgespec export")
+    content = path.read_bytes()
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        schema = _Schema.model_validate_json(content).schema_version
+        if schema != SCHEMA:
+            raise EdgespecError(f"'{path}' has schema {schema} and this edgespec reads {SCHEMA}; export the pair again")
+        manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the document"
         raise EdgespecError(f"the manifest '{path}' cannot be read: {where}: {first['msg']}") from error
-    if manifest.schema_version != SCHEMA:
-        raise EdgespecError(
-            f"'{path}' has schema {manifest.schema_version} and this edgespec reads {SCHEMA}; export the pair again"
-        )
     return manifest
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, cast
 
 from .engine.genai import GenaiEngine, Mode, open_engine
 from .engine.step import Generation, acceptance_rate, block_efficiency
@@ -71,14 +72,37 @@ class SpecPipeline:
         self._request = mode
         self._engines: dict[Mode, GenaiEngine] = {}
         self._turn = threading.Lock()
+        self._turn_of: int | None = None
+        self._fallen: dict[Mode, str] = {}
         self._stop = threading.Event()
         self._closed = False
-        self._engine(self.choose(Sampling())[0])
+        if mode not in ("auto", "plain", "draft", "lookup"):
+            raise EdgespecError(f"there is no mode '{mode}'; choose auto, plain, draft or lookup")
+        self._pick(Sampling())
 
     def choose(self, sampling: Sampling) -> tuple[Mode, str]:
         """The mode a request with `sampling` runs in, and why."""
         if self._request != "auto":
             return self._request, "asked for"
+        mode, why = self._prefer(sampling)
+        for next_best in ("lookup", "plain"):
+            if mode not in self._fallen:
+                break
+            mode, why = cast(Mode, next_best), f"mode '{mode}' could not be loaded: {self._fallen[mode]}"
+        return mode, why
+
+    def _pick(self, sampling: Sampling) -> tuple[GenaiEngine, Mode, str]:
+        """The engine for a request. In auto a mode that cannot be loaded is passed over; plain is the last resort."""
+        while True:
+            mode, why = self.choose(sampling)
+            try:
+                return self._engine(mode), mode, why
+            except EdgespecError as error:
+                if self._request != "auto" or mode == "plain" or self._closed:
+                    raise
+                self._fallen[mode] = str(error)
+
+    def _prefer(self, sampling: Sampling) -> tuple[Mode, str]:
         on_npu = self._device.upper().startswith("NPU")
         if sampling.greedy and self._pair.draft:
             return "draft", "greedy decoding, and the pair has a draft"
@@ -100,9 +124,8 @@ class SpecPipeline:
     ) -> Result:
         """Continue `prompt` (taken as it stands). temperature 0 is greedy. Raises EdgespecError."""
         sampling = Sampling(temperature, top_k, top_p, seed)
-        mode, why = self.choose(sampling)
-        with self._turn:
-            engine = self._engine(mode)
+        with self._my_turn():
+            engine, mode, why = self._pick(sampling)
             self._stop.clear()
             generation = engine.generate(
                 engine.encode(prompt), max_new_tokens, sampling=sampling, on_tokens=lambda _: self._stop.is_set()
@@ -121,9 +144,8 @@ class SpecPipeline:
     ) -> Iterator[Piece | Result]:
         """Yield a `Piece` a step as it comes, then the `Result`. Leaving the loop early stops the generation."""
         sampling = Sampling(temperature, top_k, top_p, seed)
-        mode, why = self.choose(sampling)
-        with self._turn:
-            engine = self._engine(mode)
+        with self._my_turn():
+            engine, mode, why = self._pick(sampling)
             self._stop.clear()
             pieces: queue.SimpleQueue[Sequence[int] | Generation | BaseException] = queue.SimpleQueue()
 
@@ -162,11 +184,26 @@ class SpecPipeline:
         self._stop.set()
 
     def close(self) -> None:
-        """Free the models. Later calls raise EdgespecError."""
+        """Stop what runs, wait for it, and free the models. Later calls raise EdgespecError."""
         self._closed = True
-        for engine in self._engines.values():
-            engine.close()
-        self._engines.clear()
+        self._stop.set()
+        with self._my_turn():
+            for engine in self._engines.values():
+                engine.close()
+            self._engines.clear()
+
+    @contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        """Wait for the generation of another thread; refuse one inside a stream of this thread, which would wait for
+        itself."""
+        if self._turn_of == threading.get_ident():
+            raise EdgespecError("a stream of this pipeline is still open in this thread; finish or close it first")
+        with self._turn:
+            self._turn_of = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._turn_of = None
 
     def __enter__(self) -> SpecPipeline:
         return self
@@ -181,7 +218,10 @@ class SpecPipeline:
             raise EdgespecError("this pipeline is closed; make a new SpecPipeline")
         if mode not in self._engines:
             self._engines[mode] = open_engine(
-                self._pair, device=self._device, draft_device=self._draft_device, mode=mode
+                self._pair,
+                device=self._device,
+                draft_device=self._draft_device if mode == "draft" else None,
+                mode=mode,
             )
         return self._engines[mode]
 
@@ -215,8 +255,9 @@ class _GrowingText:
             return ""
         fresh = text[len(self._shown) :]
         self._shown = text
-        if text.endswith("\n"):  # a safe place to start anew, so that long answers are not decoded over and over
-            self._pending, self._shown = [], ""
+        if text.endswith("\n"):  # a safe place to start anew, so that long answers are not decoded over and over;
+            self._pending = self._pending[-1:]  # one token stays: some detokenizers drop a blank at the very start
+            self._shown = self._engine.decode(self._pending)
         return fresh
 
     def finish(self, all_ids: Sequence[int]) -> str:

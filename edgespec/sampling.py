@@ -10,7 +10,8 @@ from .errors import EdgespecError
 
 @dataclass(frozen=True)
 class Sampling:
-    """temperature 0 is greedy. top_k 0 and top_p 1 switch those filters off. seed None draws a fresh one."""
+    """temperature 0 is greedy: always the likeliest token, which no filter removes and no seed changes.
+    top_k 0 and top_p 1 switch those filters off. seed None draws a fresh one."""
 
     temperature: float = 0.0
     top_k: int = 0
@@ -20,8 +21,10 @@ class Sampling:
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < 100:
             raise EdgespecError(f"temperature must lie between 0 (greedy) and 100, not {self.temperature}")
-        if self.top_k < 0:
-            raise EdgespecError(f"top_k must be 0 (off) or more, not {self.top_k}")
+        if not 0 <= self.top_k < 2**31:
+            raise EdgespecError(f"top_k must be 0 (off) or more, and below 2^31, not {self.top_k}")
+        if self.seed is not None and not 0 <= self.seed < 2**63:
+            raise EdgespecError(f"seed must be 0 or more, and below 2^63, not {self.seed}")
         if not 0 < self.top_p <= 1:
             raise EdgespecError(f"top_p must lie above 0 and at most at 1 (off), not {self.top_p}")
 

@@ -22,7 +22,7 @@ EXACT: dict[str, Any] = {
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
     "KV_CACHE_PRECISION": "f32",
 }
-"""Nothing rounded beyond the weights: the reference that other settings' outputs are judged by."""
+"""Nothing rounded beyond the weights: under these settings every mode gives token for token the same greedy answer."""
 
 
 def describe(settings: Settings) -> str:

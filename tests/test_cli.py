@@ -149,7 +149,22 @@ def test_a_disk_that_fills_up_midway(refused, tiny_pair: Path, monkeypatch: pyte
         raise OSError(errno.ENOSPC, "No space left on device", "openvino_model.bin")
 
     monkeypatch.setattr("edgespec.pair.write_atomically", full)
-    assert "the disk is full while writing 'openvino_model.bin'" in refused("quantize", tiny_pair, "-o", "out")
+    assert "the disk is full at 'openvino_model.bin'" in refused("quantize", tiny_pair, "-o", "out")
+
+
+def test_a_path_that_no_file_system_takes(refused) -> None:  # type: ignore[no-untyped-def]
+    assert "ong" in refused("generate", "x" * 400, "hi")
+
+
+def test_a_negative_seed_is_refused_before_anything_is_measured(refused, tiny_pair: Path) -> None:  # type: ignore[no-untyped-def]
+    assert "seed" in refused("bench", tiny_pair, "--seed", "-1", "--out", "out")
+    assert "seed" in refused("generate", tiny_pair, "hi", "--seed", "-1")
+
+
+def test_no_verb_shows_the_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch) == 2
+    captured = capsys.readouterr()
+    assert "demo" in captured.err + captured.out and "error:" not in captured.err
 
 
 def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

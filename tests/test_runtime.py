@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from edgespec import EdgespecError, Pair, SpecPipeline
+from edgespec import EdgespecError, Pair, SpecPipeline, runtime
 from edgespec.runtime import Piece, Result
 
 PROMPT = "def add(a, b):\n    return"
@@ -67,6 +68,36 @@ def test_stop_from_another_thread_ends_the_answer(pipeline: SpecPipeline) -> Non
     stopper.join()
     *_, result = stream
     assert isinstance(result, Result) and len(result.token_ids) < 200
+
+
+def test_a_call_inside_an_open_stream_is_refused_not_hung(pipeline: SpecPipeline) -> None:
+    stream = pipeline.stream(PROMPT, max_new_tokens=50)
+    next(stream)
+    with pytest.raises(EdgespecError, match="still open in this thread"):
+        pipeline.generate(PROMPT, max_new_tokens=2)
+    stream.close()  # type: ignore[attr-defined]
+    assert pipeline.generate(PROMPT, max_new_tokens=2).token_ids
+
+
+def test_auto_passes_over_what_cannot_be_loaded(tiny_pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = runtime.open_engine
+
+    def no_draft(pair: Pair, **options: Any) -> Any:
+        if options["mode"] == "draft":
+            raise EdgespecError("the driver does not like it")
+        return real(pair, **options)
+
+    monkeypatch.setattr(runtime, "open_engine", no_draft)
+    with SpecPipeline(tiny_pair) as fallen:
+        metrics = fallen.generate(PROMPT, max_new_tokens=4).metrics
+    assert metrics.mode == "lookup" and "could not be loaded: the driver does not like it" in metrics.why
+    with pytest.raises(EdgespecError, match="the driver does not like it"):
+        SpecPipeline(tiny_pair, mode="draft")
+
+
+def test_a_mode_that_does_not_exist_is_refused(tiny_pair: Path) -> None:
+    with pytest.raises(EdgespecError, match="there is no mode 'warp'"):
+        SpecPipeline(tiny_pair, mode="warp")  # type: ignore[arg-type]
 
 
 def test_threads_take_turns(pipeline: SpecPipeline) -> None:

@@ -14,7 +14,6 @@ from edgespec.progress import SILENT, Progress
 from .card import model_card
 from .evaluate import evaluate_pair
 from .recipe import ExportTarget, Recipe, RecipeRun
-from .ship import ship
 
 __all__ = ["BUNDLED_RECIPE", "ExportTarget", "Recipe", "evaluate_pair", "model_card", "read_recipe", "run_recipe"]
 
@@ -30,10 +29,5 @@ def read_recipe(path: Path | None) -> Recipe:
 
 def run_recipe(recipe: Recipe, work: Path, export_target: ExportTarget, progress: Progress = SILENT) -> dict[str, str]:
     """Run every stage not made yet; the directories of the target and the draft it ends with, ready to ship."""
-    run = RecipeRun(recipe, work, export_target, progress)
-    trained = {"draft": run.all(), "target": work / f"target-{len(recipe.target.phases)}"}
-    shipped = {role: work / "shipped" / role for role in ("target", "draft")}
-    for role, folder in shipped.items():
-        if not folder.is_dir():
-            ship(trained[role], folder)
-    return {role: str(folder) for role, folder in shipped.items()}
+    target, draft = RecipeRun(recipe, work, export_target, progress).all()
+    return {"target": str(target), "draft": str(draft)}

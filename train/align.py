@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as functional
 
+from edgespec.errors import EdgespecError
 from edgespec.progress import SILENT, Progress
 
 from .generate import Completion
-from .pretrain import Budget, Schedule, build_optimizers
+from .pretrain import Budget, Schedule, build_optimizers, compile_or_eager
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,11 @@ def align(
 ) -> tuple[float, float]:
     """Minimise KL(target || draft) on the target's text until `budget` is spent; return held-out `agreement`.
 
-    Appends a JSON line every 25 steps to `log`. Raises FloatingPointError when the loss is not finite.
+    Appends a JSON line every 25 steps to `log`. Raises EdgespecError when the loss is not finite.
     """
     optimizers = build_optimizers(draft, schedule)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    forward = torch.compile(draft) if compiled else draft
+    forward = compile_or_eager(draft) if compiled else draft
     draft.train()
     started = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
@@ -146,7 +147,7 @@ def align(
                 optimizer.zero_grad(set_to_none=True)
             value = loss.item()
             if not math.isfinite(value):
-                raise FloatingPointError(f"the loss is {value} at step {step}; lower the learning rates in the recipe")
+                raise EdgespecError(f"the loss is {value} at step {step}; lower the learning rates in the recipe")
             mean = value if step == 0 else 0.95 * mean + 0.05 * value
             if step % 25 == 0:
                 record = {"step": step, "seconds": time.perf_counter() - started, "kl": value, "kl_mean": mean}

@@ -29,14 +29,15 @@ def evaluate_pair(
     with progress.task("loading the pair"):
         engine = open_engine(pair, device=device, mode="draft")
     by_task: dict[str, list[list[Step]]] = {}
-    with progress.task(f"decoding {len(prompts)} prompts at gamma {gamma}", total=len(prompts)) as task:
-        for name, text in prompts:
-            generation = engine.generate(
-                engine.encode(text), max_new_tokens, gamma=gamma, sampling=Sampling(temperature)
-            )
-            by_task.setdefault(name, []).append(generation.steps)
-            task.advance()
-    engine.close()
+    try:
+        with progress.task(f"decoding {len(prompts)} prompts at gamma {gamma}", total=len(prompts)) as task:
+            for name, text in prompts:
+                ids = engine.encode(text)
+                generation = engine.generate(ids, max_new_tokens, gamma=gamma, sampling=Sampling(temperature))
+                by_task.setdefault(name, []).append(generation.steps)
+                task.advance()
+    finally:
+        engine.close()
     assert pair.manifest.draft is not None  # the engine refused the pair otherwise
     c_params = pair.manifest.draft.parameters / pair.manifest.target.parameters
     figures = _figures([steps for runs in by_task.values() for steps in runs], gamma, c_params)

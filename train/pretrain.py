@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as functional
 
+from edgespec.errors import EdgespecError
+
 from .muon import Muon
 
 Report = Callable[["Progress"], None]
@@ -118,12 +120,18 @@ def pretrain(
     """Train until `budget` is spent; append one JSON line a step to `log`; return the last step.
 
     `rows` and `heldout` come from `pack`. `compiled` runs the model through torch.compile (on a CPU about 1.4 times as
-    fast after a minute's start; needs a C++ compiler). Raises FloatingPointError when the loss is not finite.
+    fast after a minute's start; needs a C++ compiler). Raises EdgespecError when the loss is not finite or
+    the text is too short for a batch.
     """
+    if len(rows) < batch or not len(heldout):
+        raise EdgespecError(
+            f"the text makes {len(rows)} training rows and {len(heldout)} held-out rows, too few for batches of "
+            f"{batch}; give the recipe's corpus more sources or a larger share"
+        )
     optimizers = build_optimizers(model, schedule)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     model.train()
-    forward = torch.compile(model) if compiled else model
+    forward = compile_or_eager(model) if compiled else model
     started = time.perf_counter()
     tokens = 0
     progress = Progress(0, 0, 0.0, math.nan, 0.0)
@@ -145,7 +153,7 @@ def pretrain(
             tokens += chunk[:, 1:].numel()
             value = loss.item()
             if not math.isfinite(value):
-                raise FloatingPointError(f"the loss is {value} at step {step}; lower the learning rates in the recipe")
+                raise EdgespecError(f"the loss is {value} at step {step}; lower the learning rates in the recipe")
             held = heldout_loss(model, heldout) if heldout_every and step % heldout_every == heldout_every - 1 else None
             progress = Progress(step, tokens, time.perf_counter() - started, value, done, held)
             lines.write(json.dumps(asdict(progress)) + "\n")
@@ -153,6 +161,13 @@ def pretrain(
             if report:
                 report(progress)
     return progress
+
+
+def compile_or_eager(model: torch.nn.Module) -> torch.nn.Module:
+    """`model` through torch.compile; what cannot be compiled (no C++ compiler, say) runs as it is."""
+    torch._dynamo.config.suppress_errors = True
+    compiled: torch.nn.Module = torch.compile(model)
+    return compiled
 
 
 def next_token_loss(model: torch.nn.Module, chunk: torch.Tensor) -> torch.Tensor:

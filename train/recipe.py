@@ -1,7 +1,7 @@
 """A recipe: one YAML file from source text to a pair of checkpoints, each stage skipped when it is already made.
 
-A stage's artefact is a directory with a stage.json that names the stage, the hash of everything that went into it and
-what came out; a directory without one is a stage that was cut short and is made again.
+A stage's artefact is a directory that appears whole, with a stage.json that names the stage, the hash of everything
+that went into it and what came out. A directory that is no stage is never touched.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing_extensions import Self
 
 from edgespec.errors import EdgespecError
 from edgespec.progress import SILENT, Progress
-from edgespec.staging import write_atomically
+from edgespec.staging import staged_directory, write_atomically
 
 from .align import agreement, align, cache_target, to_rows
 from .corpus import gather
@@ -31,6 +31,7 @@ from .generate import Completion, complete, cut_prompts
 from .grow import grow_depth
 from .pretrain import Budget, Schedule, heldout_loss, pack, pretrain
 from .pretrain import Progress as TrainProgress
+from .ship import ship
 from .tokenizer import train_tokenizer
 
 ROW_LENGTH = 512
@@ -93,6 +94,15 @@ class ModelSection(_Section):
     context: int
     phases: list[Phase] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        depths = [phase.layers for phase in self.phases]
+        if depths != sorted(depths):
+            raise ValueError(f"layers can only grow from phase to phase, not go {depths}")
+        if self.hidden % self.heads or self.heads % self.kv_heads:
+            raise ValueError("hidden must be a multiple of heads, and heads of kv_heads")
+        return self
+
     def build(self, vocab_size: int, end_of_text: int) -> LlamaForCausalLM:
         """A fresh Llama of the first phase's depth, head tied to the embedding."""
         config = LlamaConfig(
@@ -119,6 +129,12 @@ class GenerateSection(_Section):
     longest: int
     max_new_tokens: int = Field(ge=1)
     temperatures: list[float] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.longest < self.shortest:
+            raise ValueError(f"longest ({self.longest}) must be at least shortest ({self.shortest})")
+        return self
 
 
 class AlignSection(Training):
@@ -161,13 +177,23 @@ class RecipeRun:
         self.progress = progress
         work.mkdir(parents=True, exist_ok=True)
 
-    def all(self) -> Path:
-        """Every stage in order; the folder `draft` holds the result, beside `target`."""
+    def all(self) -> tuple[Path, Path]:
+        """Every stage in order; the shipped target and draft."""
         corpus = self.corpus()
         target = self.model("target", self.recipe.target, corpus)
         pretrained = self.model("draft", self.recipe.draft, corpus)
         answers = self.answers(corpus, target)
-        return self.aligned(target, pretrained, answers)
+        draft = self.aligned(target, pretrained, answers)
+        return self.shipped("target", target), self.shipped("draft", draft)
+
+    def shipped(self, role: str, checkpoint: Path) -> Path:
+        """`checkpoint` as it is given away: bfloat16, with its tokenizer."""
+
+        def make(folder: Path) -> dict[str, Any]:
+            ship(checkpoint, folder)
+            return {"bytes": sum(path.stat().st_size for path in folder.iterdir())}
+
+        return self._stage(f"shipped-{role}", [checkpoint], make)
 
     def corpus(self) -> Path:
         """Tokenizer, and token ids of training and held-out documents."""
@@ -267,7 +293,7 @@ class RecipeRun:
                 with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as lines:
                     lines.writelines(json.dumps(vars(completion)) + "\n" for completion in completions)
                 facts[name] = {"answers": len(completions), "tokens": sum(len(c.answer) for c in completions)}
-            shutil.rmtree(folder / "ir", ignore_errors=True)
+            shutil.rmtree(folder / "ir")
             return facts
 
         return self._stage("answers", [section, target, corpus, self.recipe.seed], make)
@@ -325,10 +351,12 @@ class RecipeRun:
             raise EdgespecError(
                 f"'{folder}' was made from another recipe or other inputs; delete it or choose another work folder"
             )
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        facts = make(folder)
-        write_atomically(stamp, json.dumps({"stage": name, "inputs": key, "facts": facts}, indent=2) + "\n")
+        if folder.exists():
+            raise EdgespecError(f"'{folder}' exists and is no stage of a recipe; choose another work folder with --out")
+        with staged_directory(folder, progress=self.progress) as building:
+            facts = make(building)
+            stamped = {"stage": name, "inputs": key, "facts": facts}
+            write_atomically(building / stamp.name, json.dumps(stamped, indent=2) + "\n")
         return folder
 
 

@@ -12,8 +12,7 @@ FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 def ship(checkpoint: Path, out: Path) -> Path:
-    """Write `checkpoint` into the new directory `out` at half its size; return `out`."""
-    out.mkdir(parents=True)
+    """Write `checkpoint` into the directory `out` at half its size; return `out`."""
     LlamaForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16).save_pretrained(out)
     for name in FILES:
         content = json.loads((checkpoint / name).read_text(encoding="utf-8"))

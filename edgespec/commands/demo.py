@@ -10,6 +10,7 @@ import typer
 
 from ..bundled import bundled_checkpoints
 from ..console import Terminal
+from ..errors import EdgespecError
 from ..stages import load_stage
 from ..staging import require_absent, require_disk, require_folder
 
@@ -29,7 +30,11 @@ def run(
     from ..devices import require_device
 
     terminal = Terminal(json_output)
-    require_device(device)
+    if require_device(device).startswith("NPU"):
+        raise EdgespecError(
+            "the demo compares modes that an NPU does not run; take --device CPU or GPU, or make a pair for the NPU: "
+            "edgespec quantize PAIR -o PAIR2 --for npu"
+        )
     require_absent(out)
     checkpoints = bundled_checkpoints()
     require_folder(out.absolute().parent, out.name)

@@ -31,9 +31,7 @@ def run(
 
     The continuation goes to stdout, the figures to stderr.
     """
-    if mode not in ("auto", "plain", "draft", "lookup"):
-        raise EdgespecError(f"there is no mode '{mode}'; choose auto, plain, draft or lookup")
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = _standard_input() if prompt == "-" else prompt
     terminal = Terminal(json_output)
     with terminal.task(f"loading {pair.name}"):
         pipeline = SpecPipeline(pair, device=device, draft_device=draft_device, mode=cast(ModeRequest, mode))
@@ -55,3 +53,11 @@ def run(
         )
     terminal.answer({"text": result.text, "token_ids": result.token_ids, "finish_reason": result.finish_reason}
                     | {"metrics": asdict(metrics)})  # fmt: skip
+
+
+def _standard_input() -> str:
+    """Standard input as UTF-8, whatever code page the console has."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise EdgespecError(f"standard input is not UTF-8 text (byte {error.start}); convert it first") from error

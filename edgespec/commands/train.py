@@ -91,7 +91,7 @@ def evaluate(
 
 
 def _evaluate_checkpoints(target: Path, draft: Path, terminal: Terminal, **options: Any) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # a mapped file may outlive us on Windows
         pair = load_stage("export").export_pair(str(target), str(draft), Path(folder) / "pair", progress=terminal)
         return _evaluate(pair, terminal, **options)
 

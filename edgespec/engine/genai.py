@@ -49,6 +49,8 @@ class GenaiEngine:
         self.device = require_device(device)
         self.mode: Mode = mode
         require_mode(self.device, mode)
+        if draft_device and mode != "draft":
+            raise EdgespecError(f"a draft device was given for mode '{mode}', which uses no draft; leave it out")
         if mode == "draft" and pair.draft is None:
             raise EdgespecError(f"mode 'draft' needs a draft and the pair '{pair.root}' has none; use plain or lookup")
         properties = dict(settings or {})
@@ -73,6 +75,7 @@ class GenaiEngine:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text` as it stands: no special tokens added, no chat template."""
+        text = text.encode("utf-8", errors="replace").decode("utf-8")  # a lone surrogate is no text
         return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False).input_ids.data[0]]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -109,16 +112,21 @@ class GenaiEngine:
         watch = _Watch(openvino_genai.StreamingStatus, on_tokens)
         tensor = openvino.Tensor(np.asarray([prompt_ids], dtype=np.int64))
         watch.started = time.perf_counter()
-        result = self._pipeline.generate(tensor, config, watch.streamer(openvino_genai.StreamerBase))
+        try:
+            result = self._pipeline.generate(tensor, config, watch.streamer(openvino_genai.StreamerBase))
+        except RuntimeError as error:
+            raise EdgespecError(f"openvino-genai failed on {self.device}: {_first_line(error)}") from error
         wall_s = time.perf_counter() - watch.started
         if watch.error is not None:
             raise watch.error
         tokens = [int(token) for token in result.tokens[0]]
         stopped = "STOP" in str(result.finish_reasons[0])
-        emitted = None if self._on_npu else list(result.perf_metrics.raw_metrics.m_batch_sizes)
+        emitted = [] if self._on_npu else list(result.perf_metrics.raw_metrics.m_batch_sizes)
+        if sum(emitted) != len(tokens):  # another release may count otherwise; the streamer saw every step
+            emitted = watch.sizes
         return Generation(
             token_ids=tokens,
-            steps=self._steps(tokens, emitted or watch.sizes, gamma, max_new_tokens, stopped),
+            steps=self._steps(tokens, emitted, gamma, max_new_tokens, stopped),
             finish_reason="stop" if stopped else "length",
             ttft_s=(watch.first or time.perf_counter()) - watch.started,
             wall_s=wall_s,
@@ -135,8 +143,8 @@ class GenaiEngine:
     def _config(self, max_new_tokens: int, gamma: int, sampling: Sampling) -> Any:
         import openvino_genai
 
-        if max_new_tokens < 1:
-            raise EdgespecError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+        if not 1 <= max_new_tokens < 2**31:
+            raise EdgespecError(f"max_new_tokens must be at least 1, and below 2^31, not {max_new_tokens}")
         if self.mode == "draft" and not sampling.greedy:
             raise EdgespecError(
                 "openvino-genai's draft mode does not follow the target's distribution at temperature above 0 "

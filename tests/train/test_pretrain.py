@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from edgespec.errors import EdgespecError
 from edgespec.train.grow import grow_depth
 from edgespec.train.muon import Muon, orthogonalise
 from edgespec.train.pretrain import Budget, Schedule, batches, heldout_loss, pack, pretrain
@@ -95,10 +96,16 @@ def test_training_learns_a_pattern_and_logs_each_step(tmp_path: Path) -> None:
     assert heldout_loss(model, rows) < before / 2
 
 
+def test_too_little_text_is_refused(tmp_path: Path) -> None:
+    rows = torch.zeros((1, 9), dtype=torch.long)
+    with pytest.raises(EdgespecError, match="too few for batches of 2"):
+        pretrain(_model(), rows, rows, Schedule(), budget=Budget(steps=2), batch=2, seed=0, log=tmp_path / "log.jsonl")
+
+
 def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path: Path) -> None:
     model = _model()
     with torch.no_grad():
         model.model.norm.weight.fill_(math.nan)
     rows = torch.zeros((4, 9), dtype=torch.long)
-    with pytest.raises(FloatingPointError, match="lower the learning rates"):
+    with pytest.raises(EdgespecError, match="lower the learning rates"):
         pretrain(model, rows, rows, Schedule(), budget=Budget(steps=2), batch=2, seed=0, log=tmp_path / "log.jsonl")

@@ -54,7 +54,7 @@ def work(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus, "source_roots", lambda _: {"made": root})
         made = run_recipe(recipe, work, _export_target)
-    assert made == {role: str(work / "shipped" / role) for role in ("target", "draft")}
+    assert made == {role: str(work / f"shipped-{role}") for role in ("target", "draft")}
     return work
 
 
@@ -64,7 +64,9 @@ def _export_target(checkpoint: Path, folder: Path) -> Path:
 
 def test_every_stage_left_its_record(work: Path) -> None:
     stages = {path.parent.name for path in work.glob("*/stage.json")}
-    assert stages == {"corpus", "target-1", "target-2", "draft-1", "answers", "draft"}
+    assert stages == {
+        *("corpus", "target-1", "target-2", "draft-1", "answers", "draft", "shipped-target", "shipped-draft")
+    }
     assert stage_facts(work / "target-1")["tokens"] == 4 * 2 * 512
     assert stage_facts(work / "answers")["train"]["answers"] == 6
     answers = [json.loads(line) for line in (work / "answers" / "train.jsonl").read_text().splitlines()]
@@ -84,8 +86,17 @@ def test_another_recipe_in_the_same_folder_is_refused(recipe: Recipe, work: Path
         RecipeRun(other, work, _export_target).all()
 
 
+def test_a_folder_that_is_no_stage_is_left_alone(recipe: Recipe, tmp_path: Path) -> None:
+    mine = tmp_path / "corpus" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("precious")
+    with pytest.raises(EdgespecError, match="exists and is no stage of a recipe"):
+        RecipeRun(recipe, tmp_path, _export_target).all()
+    assert mine.read_text() == "precious"
+
+
 def test_the_result_is_a_pair_with_a_card(recipe: Recipe, work: Path, tmp_path: Path) -> None:
-    pair = export_pair(work / "shipped" / "target", work / "shipped" / "draft", tmp_path / "pair")
+    pair = export_pair(work / "shipped-target", work / "shipped-draft", tmp_path / "pair")
     figures = evaluate_pair(pair, [("code", "def f1_2(value):"), ("code", "def f3")], gamma=2, max_new_tokens=16)
     assert 0 <= figures["acceptance_rate"] <= 1 and 1 <= figures["block_efficiency"] <= 3
     assert figures["by_task"]["code"]["alpha"] == figures["alpha"]
