@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, cast
+from typing import Literal
 
 from .engine.genai import GenaiEngine, Mode, open_engine
 from .engine.step import Generation, acceptance_rate, block_efficiency
@@ -88,7 +88,7 @@ class SpecPipeline:
         for next_best in ("lookup", "plain"):
             if mode not in self._fallen:
                 break
-            mode, why = cast(Mode, next_best), f"mode '{mode}' could not be loaded: {self._fallen[mode]}"
+            mode, why = next_best, f"mode '{mode}' could not be loaded: {self._fallen[mode]}"
         return mode, why
 
     def _pick(self, sampling: Sampling) -> tuple[GenaiEngine, Mode, str]:
