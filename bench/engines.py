@@ -45,7 +45,8 @@ class PassMeter(Protocol):
 class Backend:
     """Engines, the meter of single passes, the settings to try, and what is known of machine and device.
 
-    check: raises EdgespecError when a device is absent or cannot run a mode.
+    check: raises EdgespecError when a device is absent or cannot run a mode. same_as_default: candidates that a trial
+    leaves out, because they are what the device does anyway.
     """
 
     open_engine: EngineFactory
@@ -55,15 +56,16 @@ class Backend:
     machine_fingerprint: str
     versions: Mapping[str, str]
     check: Callable[[str, str], None]
+    same_as_default: frozenset[str] = frozenset()
 
     @classmethod
-    def real(cls) -> Backend:
-        """This machine, through openvino_genai."""
+    def real(cls, device: str) -> Backend:
+        """`device` of this machine, through openvino_genai."""
         from edgespec import machine
-        from edgespec.devices import require_device, require_mode
+        from edgespec.devices import default_precision, require_device, require_mode
         from edgespec.engine.genai import open_engine
         from edgespec.engine.passes import measure_passes
-        from edgespec.settings import PLAIN_CANDIDATES
+        from edgespec.settings import PLAIN_CANDIDATES, same_as_default
 
         def check(device: str, mode: str) -> None:
             require_mode(require_device(device), mode)
@@ -81,6 +83,7 @@ class Backend:
             machine_fingerprint=machine.fingerprint(),
             versions=installed_versions("openvino-genai", "openvino-tokenizers"),
             check=check,
+            same_as_default=same_as_default(default_precision(device)),
         )
 
 

@@ -56,8 +56,8 @@ def run_bench(
     `out` must not exist, or hold an unfinished run with the same options, which then goes on.
     An arm that fails leaves rows with its error; only plain decoding must work. Raises EdgespecError.
     """
-    backend = backend or Backend.real()
     device, draft_device = device.upper(), draft_device.upper() if draft_device else None
+    backend = backend or Backend.real(device)
     for name, value in (("max_new_tokens", max_new_tokens), ("repetitions", repetitions)):
         if value < 1:
             raise EdgespecError(f"{name} is {value}; it must be at least 1")
@@ -78,7 +78,11 @@ def run_bench(
         modes=list(modes),
         gammas=list(check_gammas(gammas or GAMMAS)) if "draft" in modes else [],
         settings=settings,
-        candidates={name: dict(values) for name, values in backend.candidates.items()},
+        candidates={
+            name: dict(values)
+            for name, values in backend.candidates.items()
+            if settings == name or name not in backend.same_as_default
+        },
         suite=suite.name,
         prompts_sha256=suite.sha256,
         prompt_ids=[prompt.id for prompt in suite.prompts],

@@ -14,7 +14,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
-from .progress import Task
+from .progress import SilentTask, Task
 
 
 class Terminal:
@@ -30,7 +30,7 @@ class Terminal:
         """Show one line while the block runs; on a stream that is no terminal, one plain line at its start."""
         if not self.stderr.is_terminal:
             self.stderr.print(description, markup=False)
-            yield _PlainTask()
+            yield SilentTask()
             return
         if self._bar is not None:  # nested: a line below the outer one
             yield _BarTask(self._bar, description, total)
@@ -67,14 +67,6 @@ class Terminal:
             print(json.dumps(document, ensure_ascii=False, allow_nan=False), flush=True)
         elif text is not None:
             print(text, flush=True)
-
-
-class _PlainTask:
-    def advance(self, amount: float = 1) -> None:
-        pass
-
-    def describe(self, description: str) -> None:
-        pass
 
 
 class _BarTask:

@@ -93,6 +93,16 @@ def require_device(name: str) -> str:
     )
 
 
+def default_precision(name: str) -> str | None:
+    """The precision a device computes in unless told otherwise, such as f32 or bf16; None when it does not tell."""
+    import openvino
+
+    try:
+        return str(openvino.Core().get_property(name, "INFERENCE_PRECISION_HINT").to_string())
+    except (RuntimeError, AttributeError):  # AUTO, an emulated device, or a driver without that property
+        return None
+
+
 def require_mode(device: str, mode: str) -> None:
     """Refuse a mode that does not exist or that the device cannot run, with the reason."""
     if mode not in MODES:

@@ -23,7 +23,9 @@ class Progress(Protocol):
     def say(self, message: str) -> None: ...
 
 
-class _SilentTask:
+class SilentTask:
+    """A Task that shows nothing."""
+
     def advance(self, amount: float = 1) -> None:
         pass
 
@@ -36,7 +38,7 @@ class Silent:
 
     @contextmanager
     def task(self, description: str, total: float | None = None) -> Iterator[Task]:
-        yield _SilentTask()
+        yield SilentTask()
 
     def say(self, message: str) -> None:
         pass

@@ -17,6 +17,16 @@ PLAIN_CANDIDATES: dict[str, dict[str, Any]] = {
     "f32-dq128": {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 128},
 }
 
+
+def same_as_default(default_precision: str | None) -> frozenset[str]:
+    """Candidates that only spell out what a device does anyway: trying them would choose between equals by noise.
+
+    default_precision: the device's own INFERENCE_PRECISION_HINT, such as f32; None when it does not tell.
+    """
+    spelled_out = {"INFERENCE_PRECISION_HINT": default_precision}
+    return frozenset(name for name, settings in PLAIN_CANDIDATES.items() if settings == spelled_out)
+
+
 EXACT: dict[str, Any] = {
     "INFERENCE_PRECISION_HINT": "f32",
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from edgespec.devices import MODES, list_devices, require_device, require_mode
+from edgespec.devices import MODES, default_precision, list_devices, require_device, require_mode
 from edgespec.errors import EdgespecError
 from edgespec.machine import describe, fingerprint
+from edgespec.settings import PLAIN_CANDIDATES, same_as_default
 
 
 def test_the_cpu_is_there_and_runs_every_mode() -> None:
@@ -36,3 +37,10 @@ def test_the_machine_is_described() -> None:
     machine = describe()
     assert machine["cpu"] and machine["logical_cores"] >= 1 and machine["memory_bytes"] > 0
     assert len(fingerprint()) == 16 and fingerprint() == fingerprint()
+
+
+def test_settings_that_only_spell_out_the_default_are_not_tried() -> None:
+    assert default_precision("CPU") in ("f32", "bf16", "f16") and default_precision("NOWHERE") is None
+    assert same_as_default("f32") == {"f32"}
+    assert same_as_default("bf16") == same_as_default(None) == frozenset()
+    assert {"default", "f32"} <= set(PLAIN_CANDIDATES)
