@@ -29,7 +29,7 @@ def command(
 ) -> Callable[..., int]:
     pair = make_pair()
     backend = make_backend(script)
-    monkeypatch.setattr(Backend, "real", classmethod(lambda cls: backend))
+    monkeypatch.setattr(Backend, "real", classmethod(lambda cls, device: backend))
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str) -> int:
