@@ -1,7 +1,8 @@
 """What a drafter hands to the target for one pass, and what it hears back: the contract between drafters, acceptance
 and the native engine.
 
-key: x a token, p(x) the target's probability of it after every processor, q(x) the drafter's, both float64 [vocabulary].
+key: x a token, p(x) the target's probability of it after every processor, q(x) the drafter's; both float64 arrays over the
+vocabulary.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Drafter(Protocol):
         """At most `budget` tokens to follow what was begun with and observed so far; NOTHING when none is worth it."""
 
     def observe(self, verified: Verified) -> None:
-        """The target's word on the last proposal (NOTHING after the prompt's own pass); its `emitted` joins the context."""
+        """The target's word on the last proposal (NOTHING after the prompt's pass); `emitted` joins the context."""
 
     def close(self) -> None:
         """Free what it holds."""
