@@ -1,8 +1,8 @@
 """What a drafter hands to the target for one pass, and what it hears back: the contract between drafters, acceptance
 and the native engine.
 
-key: x a token, p(x) the target's probability of it after every processor, q(x) the drafter's; both float64 arrays over the
-vocabulary.
+key: x a token, p(x) the target's probability of it after every processor, q(x) the drafter's; both float64
+[vocabulary].
 """
 
 from __future__ import annotations
