@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from edgespec.ir import count_parameters, weight_precision
 from edgespec.pair import SCHEMA, Made, Manifest, ModelRecord, Pair, installed_versions, record_files, write_manifest
 from edgespec.progress import SILENT, Progress
 from edgespec.staging import require_absent, staged_directory
+from edgespec.training_index import INDEX_FILE
 from edgespec.vocabulary import fingerprint, require_shared, vocab_size
 
 from . import convert as conversion
@@ -64,6 +66,7 @@ def export_pair(
             _fetch(model, progress)
             with progress.task(f"converting the {role} '{model.name}' to OpenVINO, {dtype}"):
                 conversion.convert(model, staged / role, dtype, trust_remote_code)
+                _copy_index(model.folder, staged / role)
                 records[role] = _record(model, staged / role)
         _require_shared(models, {role: staged / role for role in models})
         manifest = Manifest(
@@ -87,6 +90,12 @@ def _fetch(model: Checkpoint, progress: Progress) -> None:
     if not all((model.folder / name).is_file() for name in model.weights):
         with progress.task(f"fetching '{model.name}', {sum(model.weights.values()) / 1e9:.1f} GB"):
             hub.fetch_weights(model.source.id, model.source.revision, model.folder, model.weights)
+
+
+def _copy_index(source: Path, folder: Path) -> None:
+    """What a model was trained on travels with it, so that a bench can leave out prompts it has seen."""
+    if (source / INDEX_FILE).is_file():
+        shutil.copyfile(source / INDEX_FILE, folder / INDEX_FILE)
 
 
 def _record(model: Checkpoint, folder: Path) -> ModelRecord:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edgespec.errors import EdgespecError
 from edgespec.staging import require_disk
+from edgespec.training_index import INDEX_FILE
 
 _TIMEOUT_S = 10
 _SMALL = (".json", ".model", ".txt", ".jinja", ".tiktoken")
@@ -65,7 +66,7 @@ def find(name: str, revision: str | None, with_code: bool) -> Found:
         return _cached(name, revision, f"the hub could not be reached ({type(error).__name__})")
     files = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
     suffixes = (*_SMALL, ".py") if with_code else _SMALL
-    small = [file for file in files if file.endswith(suffixes)]
+    small = [file for file in files if file.endswith(suffixes) or file == INDEX_FILE]
     folder = _download(name, info.sha, small)
     return Found(folder, info.sha, {file: size for file, size in files.items() if file.endswith(_WEIGHTS)})
 

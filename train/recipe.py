@@ -24,6 +24,7 @@ from typing_extensions import Self
 from edgespec.errors import EdgespecError
 from edgespec.progress import SILENT, Progress
 from edgespec.staging import staged_directory, write_atomically
+from edgespec.training_index import INDEX_FILE
 
 from .align import agreement, align, cache_target, to_rows
 from .corpus import gather
@@ -31,7 +32,7 @@ from .generate import Completion, complete, cut_prompts
 from .grow import grow_depth
 from .pretrain import Budget, Schedule, heldout_loss, pack, pretrain
 from .pretrain import Progress as TrainProgress
-from .ship import ship
+from .ship import index_training_text, ship
 from .tokenizer import train_tokenizer
 
 ROW_LENGTH = 512
@@ -184,16 +185,28 @@ class RecipeRun:
         pretrained = self.model("draft", self.recipe.draft, corpus)
         answers = self.answers(corpus, target)
         draft = self.aligned(target, pretrained, answers)
-        return self.shipped("target", target), self.shipped("draft", draft)
+        return self.shipped_target(target), self.shipped_draft(draft, corpus, answers)
 
-    def shipped(self, role: str, checkpoint: Path) -> Path:
+    def shipped_target(self, checkpoint: Path) -> Path:
         """`checkpoint` as it is given away: bfloat16, with its tokenizer."""
 
         def make(folder: Path) -> dict[str, Any]:
             ship(checkpoint, folder)
-            return {"bytes": sum(path.stat().st_size for path in folder.iterdir())}
+            return {"bytes": _size(folder)}
 
-        return self._stage(f"shipped-{role}", [checkpoint], make)
+        return self._stage("shipped-target", [checkpoint], make)
+
+    def shipped_draft(self, checkpoint: Path, corpus: Path, answers: Path) -> Path:
+        """The same for the draft, with the index of what it was trained on."""
+
+        def make(folder: Path) -> dict[str, Any]:
+            ship(checkpoint, folder)
+            with self.progress.task("indexing the training text"):
+                index = index_training_text(corpus, answers, self.recipe.corpus.sources)
+                index.write(folder / INDEX_FILE)
+            return {"bytes": _size(folder), "indexed_texts": index.texts, "indexed_bytes": index.text_bytes}
+
+        return self._stage("shipped-draft", [checkpoint, corpus, answers], make)
 
     def corpus(self) -> Path:
         """Tokenizer, and token ids of training and held-out documents."""
@@ -373,6 +386,10 @@ def _identity(item: Any) -> Any:
     if isinstance(item, Path):  # an upstream artefact counts by what made it, not by where it lies
         return json.loads((item / "stage.json").read_text(encoding="utf-8"))["inputs"]
     return item
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def _arrays(path: Path) -> list[np.ndarray]:

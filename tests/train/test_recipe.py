@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import platform
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from transformers import AutoTokenizer
 
 from edgespec.errors import EdgespecError
 from edgespec.export import export_pair
 from edgespec.train import BUNDLED_RECIPE, corpus, evaluate_pair, model_card, read_recipe, run_recipe
 from edgespec.train.recipe import Recipe, RecipeRun, stage_facts
+from edgespec.train.ship import index_training_text
+from edgespec.training_index import INDEX_FILE, TrainingIndex
 
 TINY = {
     "seed": 0,
@@ -72,6 +78,33 @@ def test_every_stage_left_its_record(work: Path) -> None:
     answers = [json.loads(line) for line in (work / "answers" / "train.jsonl").read_text().splitlines()]
     assert {answer["temperature"] for answer in answers} == {0.0, 0.8}
     assert all(4 <= len(answer["prompt"]) <= 8 and 1 <= len(answer["answer"]) <= 8 for answer in answers)
+
+
+def test_the_draft_is_shipped_with_an_index_of_its_training_text(work: Path) -> None:
+    index = TrainingIndex.read(work / "shipped-draft" / INDEX_FILE)
+    train, held = ((work / "corpus" / f"{name}.sha256").read_text().splitlines() for name in ("train", "heldout"))
+    tokenizer = AutoTokenizer.from_pretrained(work / "corpus" / "tokenizer")
+    answers = [json.loads(line) for line in (work / "answers" / "train.jsonl").read_text().splitlines()]
+    assert index.texts == len(train) + len(answers) and held
+    with np.load(work / "corpus" / "train.npz") as documents:
+        for ids, line in zip((documents[name] for name in documents.files), train, strict=True):
+            text = tokenizer.decode(ids)
+            assert hashlib.sha256(text.encode()).hexdigest() == line.split()[0], "what is indexed is not what was read"
+            assert index.overlap(text) > 0.8
+    assert index.overlap("Nothing of this sentence was ever shown to the draft, however long one makes it.") == 0.0
+    assert index.sources.startswith("made; ") and not (work / "shipped-target" / INDEX_FILE).exists()
+    assert stage_facts(work / "shipped-draft")["indexed_texts"] == index.texts
+
+
+def test_answers_of_the_alignment_set_are_indexed_too(work: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(work / "corpus" / "tokenizer")
+    said = "The target once said this at length, and so the draft has learned to say it as well."
+    answer = {"prompt": tokenizer("# ")["input_ids"], "answer": tokenizer(said)["input_ids"], "temperature": 0.0}
+    (tmp_path / "train.jsonl").write_text(json.dumps(answer) + "\n", encoding="utf-8")
+    without = index_training_text(work / "corpus", work / "answers", ["stdlib", "numpy"])
+    assert without.overlap(f"# {said}") == 0.0
+    assert index_training_text(work / "corpus", tmp_path, ["stdlib", "numpy"]).overlap(f"# {said}") > 0.5
+    assert f"stdlib {platform.python_version()}, numpy {np.__version__}" in without.sources
 
 
 def test_a_second_run_makes_nothing_again(recipe: Recipe, work: Path) -> None:
