@@ -16,6 +16,8 @@ from scipy.stats import chisquare
 
 from edgespec.engine import accept as accept_module
 from edgespec.engine.accept import accept
+from edgespec.engine.drafters import ngram as ngram_module
+from edgespec.engine.drafters.ngram import NgramDrafter
 from edgespec.engine.draws import draw_distinct, draw_replaced
 from edgespec.engine.processors import Processor
 from edgespec.engine.proposal import NOTHING, ROOT, Proposal, chain
@@ -172,9 +174,9 @@ def rows(world: World, proposal: Proposal) -> np.ndarray:
 
 
 def emitted_joint(
-    world: World, shape: Sequence[int], drawn: Sequence[bool], replaced: bool, rule: str, length: int
+    world: World, shape: Sequence[int], drawn: Sequence[bool], replaced: bool, rule: str
 ) -> dict[tuple[int, ...], float]:
-    """The distribution of the first `length` tokens, by enumeration of one step and the target's own tokens after."""
+    """The distribution of what one step emits, by enumeration."""
 
     def program(choose: Choose) -> tuple[int, ...]:
         proposal = propose(world, shape, drawn, replaced, choose)
@@ -189,6 +191,12 @@ def emitted_joint(
             joint[tokens] += probability
     finally:
         accept_module.draw = kept
+    return joint
+
+
+def assert_joint(world: World, joint: dict[tuple[int, ...], float], length: int) -> None:
+    """The first `length` tokens of runs distributed as `joint`, with the target's own after shorter ones, are the
+    target's."""
     full: dict[tuple[int, ...], float] = defaultdict(float)
     while joint:
         tokens, mass = joint.popitem()
@@ -197,16 +205,15 @@ def emitted_joint(
         else:
             for token, chance in enumerate(world.p(tokens)):
                 joint[(*tokens, token)] += mass * float(chance)
-    return full
+    expected = world.joint(length)
+    for tokens in set(full) | set(expected):
+        assert full.get(tokens, 0.0) == pytest.approx(expected.get(tokens, 0.0), abs=1e-12)
 
 
 def assert_exact(
     world: World, shape: Sequence[int], drawn: Sequence[bool], replaced: bool = False, rule: str = "rounds"
 ) -> None:
-    length = depth_of(shape) + 1
-    joint, expected = emitted_joint(world, shape, drawn, replaced, rule, length), world.joint(length)
-    for tokens in set(joint) | set(expected):
-        assert joint.get(tokens, 0.0) == pytest.approx(expected.get(tokens, 0.0), abs=1e-12)
+    assert_joint(world, emitted_joint(world, shape, drawn, replaced, rule), depth_of(shape) + 1)
 
 
 def depth_of(shape: Sequence[int]) -> int:
@@ -274,6 +281,35 @@ def test_a_wide_chosen_tree_keeps_the_targets_distribution() -> None:
     shape = [ROOT, ROOT, ROOT, 0, 0, 1, 3, 3, 6]
     for seed in range(10):
         assert_exact(World(seed, 5, SAMPLINGS[seed % len(SAMPLINGS)]), shape, [False] * 10)
+
+
+@pytest.mark.parametrize("how", [Sampling(1.0), Sampling(0.7, top_k=2)])
+def test_trees_of_the_ngram_drafter_keep_the_targets_distribution(
+    how: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its siblings are drawn before it is known how many are used; that must not show in what is emitted."""
+    world = World(8, 3, how)
+    drafter = NgramDrafter(3, sampling=how, longest=2, least=0.0)
+    drafter.begin([0, 1, 2, 0, 1, 0, 2, 2, 1, 0, 0, 1, *PROMPT])
+    joint: dict[tuple[int, ...], float] = defaultdict(float)
+
+    def program(choose: Choose) -> tuple[int, ...]:
+        def distinct(chances: np.ndarray, k: int, rng: object) -> list[int]:
+            left, drawn = chances.copy(), []
+            while len(drawn) < k and left.sum() > 0:
+                drawn.append(choose(list(left / left.sum())))
+                left[drawn[-1]] = 0
+            return drawn
+
+        monkeypatch.setattr(ngram_module, "draw_distinct", distinct)
+        monkeypatch.setattr(accept_module, "draw", lambda distribution, rng: choose(list(distribution)))
+        proposal = drafter.propose(3)
+        path, bonus = accept(proposal, rows(world, proposal), world.processor, [*PROMPT], Coins(choose))  # type: ignore[arg-type]
+        return (*(int(proposal.tokens[node]) for node in path), bonus)
+
+    for probability, tokens in outcomes(program):
+        joint[tokens] += probability
+    assert_joint(world, joint, 3)
 
 
 def test_an_inexact_rule_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
