@@ -1,55 +1,53 @@
-"""Prompt suites: JSON lines with `prompt` (or `turns`: the first is used), and optionally `id` and `category`."""
+"""What `--prompts` may name, and the suite that it means.
+
+suite.py       what a prompt and a suite are, JSON lines
+packaged.py    the suites that come with edgespec
+downloads.py   suites of others, fetched once at a pinned hash
+hub_sets.py    datasets of the Hugging Face hub
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from edgespec.errors import EdgespecError
 
-QUICK = 8
-UNCATEGORISED = "uncategorised"
+from .downloads import DOWNLOADS, downloaded_suite, is_fetched
+from .hub_sets import HUB_SETS, PREFIX, hub_suite
+from .packaged import PACKAGED, packaged_suite
+from .suite import Prompt, Suite, parse, spread
+
+__all__ = ["Choice", "Prompt", "Suite", "choices", "load_suite", "parse", "spread"]
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """A text to continue. `id` is unique in its suite."""
-
-    id: str
-    category: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Suite:
-    """Prompts that are measured together. `name` is quick, code, full or the file's name."""
+class Choice:
+    """One thing that --prompts can name. prompts: how many, and categories: which; None where only reading it tells.
+    ready: whether it can be read without the network."""
 
     name: str
-    prompts: tuple[Prompt, ...]
-
-    @property
-    def sha256(self) -> str:
-        """Hash of ids, categories and texts in order: two runs with the same one asked the same things."""
-        content = [[prompt.id, prompt.category, prompt.text] for prompt in self.prompts]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    description: str
+    prompts: int | None
+    categories: tuple[str, ...] | None
+    ready: bool
 
 
 def load_suite(name: str) -> Suite:
-    """quick: eight fixed prompts spread over the categories of code; code: that suite; full: every suite that came
-    with edgespec; anything else: a JSONL file. Raises EdgespecError naming file and line."""
-    if name in ("quick", "code"):
-        prompts = _packaged("code.jsonl")
-        return Suite(name, spread(prompts, QUICK) if name == "quick" else prompts)
-    if name == "full":
-        return Suite(name, _full())
+    """A packaged suite (quick, code, tasks-quick, tasks, full), a fetched one (spec-bench), hf:NAME[:SPLIT][@REVISION],
+    or a JSONL file. Raises EdgespecError naming what is wrong, for a file with its line."""
+    if name in PACKAGED:
+        return packaged_suite(name)
+    if name in DOWNLOADS:
+        return downloaded_suite(name)
+    if name.startswith(PREFIX):
+        return hub_suite(name)
     path = Path(name)
     if not path.is_file():
-        raise EdgespecError(f"--prompts got '{name}', which is no file; choose quick, code, full or a JSONL file")
+        raise EdgespecError(
+            f"--prompts got '{name}', which is no file; choose {', '.join((*PACKAGED, *DOWNLOADS))}, hf:NAME or a "
+            "JSONL file (see: edgespec prompts list)"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -57,63 +55,18 @@ def load_suite(name: str) -> Suite:
     return Suite(path.name, parse(text, str(path)))
 
 
-def spread(prompts: Sequence[Prompt], count: int) -> tuple[Prompt, ...]:
-    """`count` prompts taken from the categories in turn, each category in file order; fewer when there are fewer."""
-    by_category: dict[str, list[Prompt]] = {}
-    for prompt in prompts:
-        by_category.setdefault(prompt.category, []).append(prompt)
-    rounds = max(map(len, by_category.values()), default=0)
-    in_turn = [group[index] for index in range(rounds) for group in by_category.values() if index < len(group)]
-    return tuple(in_turn[:count])
+def choices() -> list[Choice]:
+    """Everything that has a name: packaged suites, downloads, well-known sets of the hub."""
+    listed = []
+    for name, packaged in PACKAGED.items():
+        prompts = packaged_suite(name).prompts
+        listed.append(Choice(name, packaged.description, len(prompts), _categories(prompts), ready=True))
+    for name, download in DOWNLOADS.items():
+        listed.append(Choice(name, download.description, None, None, ready=is_fetched(name)))
+    for name, known in HUB_SETS.items():
+        listed.append(Choice(f"{PREFIX}{name}", known.description, None, None, ready=False))
+    return listed
 
 
-def parse(text: str, source: str) -> tuple[Prompt, ...]:
-    """Prompts of a JSONL text; `source` names it in errors. Empty lines are skipped."""
-    prompts: dict[str, Prompt] = {}
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        prompt = _parse_line(line, number, f"'{source}', line {number}")
-        if prompt.id in prompts:
-            raise EdgespecError(f"'{source}', line {number}: the id '{prompt.id}' occurs twice; make ids unique")
-        prompts[prompt.id] = prompt
-    if not prompts:
-        raise EdgespecError(f"'{source}' holds no prompt; write one JSON object with a 'prompt' on each line")
-    return tuple(prompts.values())
-
-
-def _parse_line(line: str, number: int, where: str) -> Prompt:
-    try:
-        record: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise EdgespecError(f"{where} is not JSON: {error.msg} at column {error.colno}") from error
-    if not isinstance(record, dict):
-        raise EdgespecError(f'{where} is no JSON object; write {{"prompt": "..."}}')
-    text = record.get("prompt")
-    turns = record.get("turns")
-    if text is None and isinstance(turns, list) and turns:
-        text = turns[0]
-    if not isinstance(text, str) or not text.strip():
-        raise EdgespecError(f"{where} has no text under 'prompt' (or first in 'turns'); every line needs one")
-    name = next((record[key] for key in ("id", "task_id", "question_id") if key in record), f"line-{number}")
-    return Prompt(str(name), str(record.get("category", UNCATEGORISED)), text)
-
-
-def _packaged(name: str) -> tuple[Prompt, ...]:
-    resource = resources.files(__package__) / "prompts" / name
-    if not resource.is_file():
-        raise EdgespecError(f"the prompt suite '{name}' is missing from this installation; install edgespec again")
-    return parse(resource.read_text(encoding="utf-8"), name)
-
-
-def _full() -> tuple[Prompt, ...]:
-    folder = resources.files(__package__) / "prompts"
-    names = sorted(item.name for item in folder.iterdir() if item.name.endswith(".jsonl"))
-    suites = {name: _packaged(name) for name in names}
-    if len(suites) == 1:
-        return next(iter(suites.values()))
-    return tuple(
-        Prompt(f"{name.removesuffix('.jsonl')}/{prompt.id}", prompt.category, prompt.text)
-        for name, prompts in suites.items()
-        for prompt in prompts
-    )
+def _categories(prompts: tuple[Prompt, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(prompt.category for prompt in prompts))

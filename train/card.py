@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from edgespec.training_index import INDEX_FILE
+
 from .recipe import Recipe, stage_facts
 
 LICENCES = {
@@ -22,6 +24,7 @@ def model_card(recipe: Recipe, work: Path, versions: dict[str, str], acceptance:
     corpus = stage_facts(work / "corpus")
     answers = stage_facts(work / "answers")
     aligned = stage_facts(work / "draft")
+    shipped = stage_facts(work / "shipped-draft")
     lines = [
         "# The bundled pair",
         "",
@@ -41,6 +44,10 @@ def model_card(recipe: Recipe, work: Path, versions: dict[str, str], acceptance:
         f"{corpus['train']['documents']:,} documents, {corpus['train']['tokens']:,} tokens; held out: "
         f"{corpus['heldout']['documents']} documents, {corpus['heldout']['tokens']:,} tokens.",
         f"Tokenizer: byte-level BPE of {recipe.tokenizer.vocab_size} tokens, trained on the same text.",
+        "",
+        f"`{INDEX_FILE}` beside the draft holds hashes of that text and of the answers that it was aligned on",
+        f"({shipped['indexed_texts']:,} texts, {shipped['indexed_bytes']:,} bytes), so that a bench can leave out",
+        "prompts which the draft has seen.",
         "",
         "## Training",
         "",
