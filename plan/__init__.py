@@ -1,0 +1,15 @@
+"""Planning a draft before there is one: twins of real shapes with an acceptance that is set.
+
+shapes.py knows published shapes, cycle.py says who follows whom, layout.py names the tensors, rotation.py serves models
+whose head is their embedding, shards.py and tokenizer.py write files, separation.py checks, twin.py makes a pair of
+them, acceptance.py says what a run of theirs accepted.
+"""
+
+from __future__ import annotations
+
+from .acceptance import MeasuredAlpha, measure_alpha
+from .shapes import SHAPES, find_shape, llama_shape
+from .tokenizer import random_prompts
+from .twin import make_twins
+
+__all__ = ["SHAPES", "MeasuredAlpha", "find_shape", "llama_shape", "make_twins", "measure_alpha", "random_prompts"]
