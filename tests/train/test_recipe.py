@@ -134,6 +134,7 @@ def test_the_result_is_a_pair_with_a_card(recipe: Recipe, work: Path, tmp_path: 
     assert 0 <= figures["acceptance_rate"] <= 1 and 1 <= figures["block_efficiency"] <= 3
     assert figures["by_task"]["code"]["alpha"] == figures["alpha"]
     card = model_card(recipe, work, {"made": "1.0"}, figures)
+    assert f"`{INDEX_FILE}` beside the draft" in card
     assert "| target | 2 | 2 |" in card and f"acceptance rate {figures['acceptance_rate']:.3f}" in card
 
 
