@@ -1,25 +1,32 @@
 """edgespec.bench: how much faster a pair answers with speculation than without on this machine, and how sure that is.
 
-rows = prompts x arms x repetitions, interleaved, one JSONL line each     rows.py, schedule.py, run.py
+rows = prompts x arms x repetitions, interleaved, one JSONL line each     rows.py, schedule.py, measurement.py, run.py
 report = pure functions over rows                                         statistics.py, bound.py, report.py, page.py
 """
 
 from __future__ import annotations
 
+from .downloads import DOWNLOADS, fetch
 from .engines import Backend
-from .plan import parse_gammas, parse_modes
-from .prompts import load_suite
+from .plan import parse_contexts, parse_gammas, parse_modes, parse_thresholds
+from .prompts import choices, load_suite
 from .report import arm_label, verdict_sentence
 from .run import run_bench
-from .table import print_arms
+from .table import print_arms, print_kinds
 
 __all__ = [
+    "DOWNLOADS",
     "Backend",
     "arm_label",
+    "choices",
+    "fetch",
     "load_suite",
+    "parse_contexts",
     "parse_gammas",
     "parse_modes",
+    "parse_thresholds",
     "print_arms",
+    "print_kinds",
     "run_bench",
     "verdict_sentence",
 ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from .statistics import cost_at, predicted_speedup
@@ -20,11 +20,13 @@ from .statistics import cost_at, predicted_speedup
 
 @dataclass(frozen=True)
 class Rung:
-    """One rung of the ladder down. `cause` names the loss between the rung above and this one ("" for the first)."""
+    """One rung of the ladder down. `cause` names the loss between the rung above and this one ("" for the first);
+    share: that loss over the whole way down, both as logarithms; negative where a rung lies above the one before."""
 
     label: str
     cause: str
     speedup: float
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ def explain(
         ("measured, whole answer", "prompt", measured),
     ]
     ladder = [Rung(label, cause, float(value)) for label, cause, value in rungs if value]
+    whole = math.log(ladder[0].speedup / ladder[-1].speedup) if len(ladder) > 1 else 0.0
+    if whole > 0:
+        shares = [None, *(math.log(above.speedup / below.speedup) / whole for above, below in pairwise(ladder))]
+        ladder = [replace(rung, share=share) for rung, share in zip(ladder, shares, strict=True)]
     losses = {below.cause: math.log(above.speedup / below.speedup) for above, below in pairwise(ladder)}
     cause = max(losses, key=lambda name: losses[name], default="")
     if cause and losses[cause] <= 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import psutil
@@ -12,72 +12,107 @@ import psutil
 from edgespec.engine.step import Generation
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair, installed_versions
+from edgespec.sampling import GREEDY, Sampling
 
+from .disturbance import settle
+from .isolation import EngineLost, IsolatedEngine, in_a_worker
 from .plan import Arm
 from .rows import Load
+from .sensors import Sensors
+
+GIVE_UP_AFTER = 3
+"""An engine whose process was lost this often is not started again."""
 
 
 class Engine(Protocol):
-    """One loaded configuration. `generate` is greedy and keeps its own clock (see Generation)."""
+    """One loaded configuration. `generate` keeps its own clock (see Generation)."""
 
     def encode(self, text: str) -> list[int]: ...
 
-    def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, *, gamma: int | None = None) -> Generation: ...
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str: ...
+
+    def generate(
+        self, prompt_ids: Sequence[int], max_new_tokens: int, *, sampling: Sampling = GREEDY, **options: Any
+    ) -> Generation: ...
 
     def close(self) -> None: ...
 
 
 class EngineFactory(Protocol):
     def __call__(
-        self, pair: Pair, *, device: str, draft_device: str | None, mode: str, settings: Mapping[str, Any]
+        self,
+        pair: Pair,
+        *,
+        engine: str,
+        device: str,
+        draft_device: str | None,
+        mode: str,
+        settings: Mapping[str, Any],
     ) -> Engine: ...
 
 
-class PassMeter(Protocol):
-    """Seconds of one forward pass over n tokens, for each n of `lengths`; role is "target" or "draft"."""
+class CostMeter(Protocol):
+    """Seconds of one forward pass over n tokens behind `context` others, by role ("target", and "draft" where
+    draft_lengths are given), each for its lengths; measured in turns, so that their ratios hold."""
 
     def __call__(
-        self, pair: Pair, role: str, device: str, settings: Mapping[str, Any], lengths: Sequence[int]
-    ) -> dict[int, float]: ...
+        self,
+        pair: Pair,
+        *,
+        device: str,
+        draft_device: str,
+        settings: Mapping[str, Any],
+        lengths: Sequence[int],
+        draft_lengths: Sequence[int],
+        context: int,
+    ) -> Mapping[str, Mapping[int, float]]: ...
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Engines, the meter of single passes, the settings to try, and what is known of machine and device.
+    """Engines, meters, the settings to try, and what is known of machine and device.
 
-    check: raises EdgespecError when a device is absent or cannot run a mode. same_as_default: candidates that a trial
-    leaves out, because they are what the device does anyway.
+    measure_bandwidth: bytes per second that a device reads at best. check: raises EdgespecError when a device is absent
+    or cannot run a mode. same_as_default: candidates that a trial leaves out, because they are what the device does
+    anyway. settle: waits for a quiet machine.
     """
 
     open_engine: EngineFactory
-    measure_passes: PassMeter | None
+    measure_costs: CostMeter | None
+    measure_bandwidth: Callable[[str], float] | None
     candidates: Mapping[str, Mapping[str, Any]]
     machine: Mapping[str, Any]
     machine_fingerprint: str
     versions: Mapping[str, str]
     check: Callable[[str, str], None]
     same_as_default: frozenset[str] = frozenset()
+    settle: Callable[[], None] = settle
+    sensors: Callable[[], Any] = field(default=Sensors)
 
     @classmethod
-    def real(cls, device: str) -> Backend:
-        """`device` of this machine, through openvino_genai."""
+    def real(cls, device: str, answer_timeout_s: float | None = None) -> Backend:
+        """`device` of this machine; every engine and every meter in a process of its own."""
         from edgespec import machine
         from edgespec.devices import default_precision, require_device, require_mode
-        from edgespec.engine.genai import open_engine
-        from edgespec.engine.passes import measure_passes
         from edgespec.settings import PLAIN_CANDIDATES, same_as_default
 
         def check(device: str, mode: str) -> None:
             require_mode(require_device(device), mode)
 
-        def passes(
-            pair: Pair, role: str, device: str, settings: Mapping[str, Any], lengths: Sequence[int]
-        ) -> dict[int, float]:
-            return measure_passes(pair, cast(Any, role), device, settings, lengths=lengths)
+        def isolated(pair: Pair, **how: Any) -> Engine:
+            limit = {} if answer_timeout_s is None else {"answer_timeout_s": answer_timeout_s}
+            return IsolatedEngine(pair, **limit, **how)
+
+        def costs(pair: Pair, **how: Any) -> Mapping[str, Mapping[int, float]]:
+            found = in_a_worker("costs", pair=str(pair.root), **how)
+            return {role: {int(n): float(seconds) for n, seconds in items} for role, items in found.items()}
 
         return cls(
-            open_engine=cast(EngineFactory, open_engine),
-            measure_passes=passes,
+            open_engine=cast(EngineFactory, isolated),
+            measure_costs=cast(CostMeter, costs),
+            measure_bandwidth=lambda device: float(in_a_worker("bandwidth", device=device)),
             candidates=PLAIN_CANDIDATES,
             machine=machine.describe(),
             machine_fingerprint=machine.fingerprint(),
@@ -87,19 +122,30 @@ class Backend:
         )
 
 
+def open_engine(pair: Pair, *, engine: str, **how: Any) -> Any:
+    """The engine of that name, loaded in this process."""
+    if engine == "native":
+        from edgespec.engine.native import NativeEngine
+
+        return NativeEngine(pair, **how)
+    from edgespec.engine.genai import GenaiEngine
+
+    return GenaiEngine(pair, **how)
+
+
 class EnginePool:
-    """Engines by (mode, settings), each loaded once. A load that failed is remembered and raised again when asked for.
+    """Engines by Arm.engine_key, each loaded once. A load that failed is remembered and raised again when asked for.
 
     Before every load after the first, the memory still free is compared with what the hungriest load so far took: a
     machine that swaps measures its disk. An engine that would not fit is refused with a sentence.
     """
 
-    def __init__(self, pair: Pair, device: str, draft_device: str | None, open_engine: EngineFactory) -> None:
+    def __init__(self, pair: Pair, device: str, open_engine: EngineFactory) -> None:
         self._pair = pair
         self._device = device
-        self._draft_device = draft_device
         self._open_engine = open_engine
-        self._engines: dict[tuple[str, str], Engine | Exception] = {}
+        self._engines: dict[tuple[str, ...], Engine | Exception] = {}
+        self._lost: dict[tuple[str, ...], int] = {}
         self._hungriest = 0
         self.loads: list[Load] = []
 
@@ -108,12 +154,24 @@ class EnginePool:
         if arm.engine_key not in self._engines:
             try:
                 self._engines[arm.engine_key] = self._load(arm)
+            except EngineLost as error:
+                self.lost(arm, error)
+                raise
             except Exception as error:
                 self._engines[arm.engine_key] = error
         engine = self._engines[arm.engine_key]
         if isinstance(engine, Exception):
             raise engine
         return engine
+
+    def lost(self, arm: Arm, error: Exception) -> None:
+        """The arm's engine is gone: the next `get` loads it anew, until GIVE_UP_AFTER losses."""
+        engine = self._engines.pop(arm.engine_key, None)
+        if engine is not None and not isinstance(engine, Exception):
+            engine.close()
+        self._lost[arm.engine_key] = self._lost.get(arm.engine_key, 0) + 1
+        if self._lost[arm.engine_key] >= GIVE_UP_AFTER:
+            self._engines[arm.engine_key] = EdgespecError(f"given up after {GIVE_UP_AFTER} failures, the last: {error}")
 
     def keep(self, arms: Iterable[Arm]) -> None:
         """Close every engine that none of `arms` runs on."""
@@ -133,13 +191,12 @@ class EnginePool:
                 f"not loaded: another engine took {self._hungriest / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory is "
                 "free; run fewer arms at once (--arms plain,draft) or fix the settings (--settings default)"
             )
-        process = psutil.Process()
-        rss = process.memory_info().rss
         started = time.perf_counter()
         engine = self._open_engine(
             self._pair,
+            engine=arm.engine,
             device=self._device,
-            draft_device=self._draft_device if arm.mode == "draft" else None,
+            draft_device=arm.draft_device,
             mode=arm.mode,
             settings=arm.settings,
         )
@@ -147,11 +204,11 @@ class EnginePool:
         self._hungriest = max(self._hungriest, free - psutil.virtual_memory().available)
         self.loads.append(
             Load(
-                mode=arm.mode,
+                engine="/".join(arm.engine_key),
                 settings=arm.settings_name,
                 load_s=load_s,
-                rss_before_bytes=rss,
-                rss_after_bytes=process.memory_info().rss,
+                rss_before_bytes=getattr(engine, "rss_before_bytes", None),
+                rss_after_bytes=getattr(engine, "rss_after_bytes", None),
             )
         )
         return engine

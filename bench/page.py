@@ -203,7 +203,11 @@ def _speedup(report: Report) -> str:
 
 
 def _gamma(report: Report) -> str:
-    drafts = [arm for arm in report["arms"] if arm["mode"] == "draft" and arm["speedup"]["geomean"] is not None]
+    drafts = [
+        arm
+        for arm in report["arms"]
+        if arm["mode"] == "draft" and arm["gamma"] is not None and arm["speedup"]["geomean"] is not None
+    ]
     measured = [
         charts.Point(arm["gamma"], arm["speedup"]["geomean"], _interval(arm["speedup"]["ci95"])) for arm in drafts
     ]

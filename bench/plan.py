@@ -8,39 +8,100 @@ from typing import Any
 
 from edgespec.errors import EdgespecError
 
-MODES = ("plain", "draft", "lookup")
+from .rows import Header
+
 GAMMAS = (1, 2, 3, 5)
+THRESHOLDS = (0.4,)
+"""openvino-genai's own example of a confidence below which the draft stops proposing."""
 MAX_GAMMA = 32
 REFERENCE = "plain"
 """The arm that every speed-up is relative to: plain decoding with the best settings."""
 UNTOUCHED = "plain-default"
 """Plain decoding as OpenVINO does it when nobody sets anything; absent when those are the best settings."""
+CONTROL = "plain-again"
+"""Plain decoding once more, in another process: what the method says of two arms that are equal."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One word of --arms. engine, mode: what runs it. drafts: it needs the pair's draft. swept: it comes once for every
+    gamma ("gamma"), every threshold ("threshold"), or once (""). samples: it follows the target's distribution at
+    temperature above 0. standard: it is measured when --arms is not given."""
+
+    engine: str
+    mode: str
+    meaning: str
+    drafts: bool = False
+    swept: str = ""
+    samples: bool = True
+    standard: bool = False
+
+
+_GENAI = {
+    "plain": Kind("genai", "plain", "no speculation", standard=True),
+    "control": Kind("genai", "plain", "plain once more, to see what equal arms look like"),
+    "draft": Kind(
+        "genai", "draft", "the draft proposes gamma tokens", drafts=True, swept="gamma", samples=False, standard=True
+    ),
+    "dynamic": Kind(
+        "genai", "draft", "the draft proposes while it is confident", drafts=True, swept="threshold", samples=False
+    ),
+    "lookup": Kind("genai", "lookup", "copies from prompt and answer", standard=True),
+}
+
+
+def kinds() -> dict[str, Kind]:
+    """Every kind of arm: openvino-genai's, and one for each drafter of the native engine."""
+    from edgespec.engine.drafters import DRAFTERS
+
+    native = {
+        f"native-{name}": Kind(
+            "native", name, entry.meaning, drafts=entry.needs_draft, swept="gamma" if entry.takes_gamma else ""
+        )
+        for name, entry in DRAFTERS.items()
+    }
+    return _GENAI | native
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One thing that is measured. gamma: None for plain, and for a drafter that chooses how much to propose."""
+    """One thing that is measured. gamma: None for plain, and for a drafter that chooses how much to propose.
+    copy: tells apart two engines that are otherwise the same."""
 
     name: str
     mode: str
     gamma: int | None = None
     settings_name: str = "default"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = "genai"
+    threshold: float | None = None
+    draft_device: str | None = None
+    copy: int = 0
 
     @property
-    def engine_key(self) -> tuple[str, str]:
-        """Arms with the same key share one loaded engine: gamma is chosen per call."""
-        return self.mode, self.settings_name
+    def engine_key(self) -> tuple[str, ...]:
+        """Arms with the same key share one loaded engine: gamma and threshold are chosen per call."""
+        return self.engine, self.mode, self.settings_name, self.draft_device or "", str(self.copy)
+
+    @property
+    def plain(self) -> bool:
+        return self.mode == "plain"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What generate is called with, beside prompt and length."""
+        given = {"gamma": self.gamma, "threshold": self.threshold}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 def parse_modes(text: str | None) -> tuple[str, ...] | None:
-    """`plain,draft,lookup` -> modes in that order; None stays None (whatever pair and device allow)."""
+    """`plain,draft,lookup` -> kinds in that order; None stays None (whatever pair and device allow)."""
     if text is None:
         return None
     modes = tuple(part.strip() for part in text.split(",") if part.strip())
-    unknown = [mode for mode in modes if mode not in MODES]
+    unknown = [mode for mode in modes if mode not in kinds()]
     if unknown or not modes:
-        raise EdgespecError(f"--arms got '{', '.join(unknown) or text}'; choose from {', '.join(MODES)}")
+        raise EdgespecError(f"--arms got '{', '.join(unknown) or text}'; choose from {', '.join(kinds())}")
     if len(set(modes)) < len(modes):
         raise EdgespecError(f"--arms names an arm twice: '{text}'")
     if "plain" not in modes:
@@ -67,32 +128,68 @@ def check_gammas(gammas: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(gammas))
 
 
+def parse_thresholds(text: str | None) -> tuple[float, ...] | None:
+    """`0.3,0.5` -> (0.3, 0.5), sorted; None stays None."""
+    if text is None:
+        return None
+    try:
+        thresholds = sorted({float(part) for part in text.split(",")})
+    except ValueError as error:
+        raise EdgespecError(f"--threshold got '{text}'; give confidences, such as --threshold 0.3,0.5") from error
+    if not all(0 < value < 1 for value in thresholds):
+        raise EdgespecError(f"--threshold got '{text}'; a confidence lies between 0 and 1")
+    return tuple(thresholds)
+
+
+def parse_contexts(text: str | None) -> tuple[int, ...]:
+    """`1024,4096` -> (1024, 4096), sorted; None: the prompts as they are."""
+    if text is None:
+        return ()
+    try:
+        contexts = sorted({int(part) for part in text.split(",")})
+    except ValueError as error:
+        raise EdgespecError(f"--context got '{text}'; give numbers of tokens, such as --context 1024,4096") from error
+    if contexts[0] < 1:
+        raise EdgespecError(f"--context got '{text}'; a context has at least one token")
+    return tuple(contexts)
+
+
 def choose_modes(
-    asked: Sequence[str] | None, has_draft: bool, device: str, check: Callable[[str, str], None]
+    asked: Sequence[str] | None, has_draft: bool, device: str, check: Callable[[str, str], None], sampled: bool = False
 ) -> tuple[tuple[str, ...], list[str]]:
-    """The modes to measure, and a sentence for each that was left out. What was asked for is never left out: it is
+    """The kinds to measure, and a sentence for each that was left out. What was asked for is never left out: it is
     run or refused with EdgespecError."""
+    known = kinds()
     if asked is not None:
         parse_modes(",".join(asked))
-        if "draft" in asked and not has_draft:
-            raise EdgespecError("this pair has no draft, so there is no arm 'draft'; use --arms plain,lookup")
-        for mode in asked:
-            check(device, mode)
-        return tuple(asked), []
     modes, left_out = [], []
-    for mode in MODES:
-        if mode == "draft" and not has_draft:
-            left_out.append("No arm 'draft': the pair has none.")
-            continue
-        try:
-            check(device, mode)
-        except EdgespecError as error:
-            if mode == "plain":
-                raise
-            left_out.append(f"No arm '{mode}': {error}.")
-            continue
-        modes.append(mode)
+    for mode in asked if asked is not None else [name for name, kind in known.items() if kind.standard]:
+        reason = _why_not(mode, known[mode], has_draft, device, check, sampled)
+        if reason is None:
+            modes.append(mode)
+        elif asked is not None or mode == "plain":
+            raise EdgespecError(f"the arm '{mode}' cannot be measured: {reason}")
+        else:
+            left_out.append(f"No arm '{mode}': {reason}.")
     return tuple(modes), left_out
+
+
+def _why_not(
+    name: str, kind: Kind, has_draft: bool, device: str, check: Callable[[str, str], None], sampled: bool
+) -> str | None:
+    if kind.drafts and not has_draft:
+        return "the pair has no draft"
+    if sampled and not kind.samples:
+        return (
+            f"at temperature above 0 openvino-genai's output follows the draft (openvino.genai#4190), so '{name}' "
+            "would not answer as the target; use native-draft"
+        )
+    check(device, "plain")  # raises where the device itself is not there
+    try:
+        check(device, kind.mode if kind.engine == "genai" else "native")
+    except EdgespecError as error:
+        return str(error)
+    return None
 
 
 def settings_arms(candidates: Mapping[str, Mapping[str, Any]]) -> list[Arm]:
@@ -100,19 +197,42 @@ def settings_arms(candidates: Mapping[str, Mapping[str, Any]]) -> list[Arm]:
     return [Arm(f"plain-{name}", "plain", None, name, settings) for name, settings in candidates.items()]
 
 
-def measured_arms(
-    modes: Sequence[str], gammas: Sequence[int], chosen: str, candidates: Mapping[str, Mapping[str, Any]]
-) -> list[Arm]:
-    """The arms of the measurement, all but the untouched default with the settings named `chosen`."""
-    best = candidates[chosen]
+def measured_arms(header: Header, chosen: str) -> list[Arm]:
+    """The arms of the measurement, all but the untouched default with the settings named `chosen`. A draft on a second
+    device has its arms named for it: draft-g3@GPU."""
+    best = header.candidates[chosen]
+    known = kinds()
     arms = []
-    if chosen != "default" and "default" in candidates:
-        arms.append(Arm(UNTOUCHED, "plain", None, "default", candidates["default"]))
-    for mode in modes:
-        if mode == "plain":
-            arms.append(Arm(REFERENCE, "plain", None, chosen, best))
-        elif mode == "draft":
-            arms.extend(Arm(f"draft-g{gamma}", "draft", gamma, chosen, best) for gamma in gammas)
-        else:
-            arms.append(Arm(mode, mode, None, chosen, best))
+    if chosen != "default" and "default" in header.candidates:
+        arms.append(Arm(UNTOUCHED, "plain", None, "default", header.candidates["default"]))
+    for name in header.modes:
+        kind = known[name]
+        common: dict[str, Any] = {
+            "mode": kind.mode,
+            "engine": kind.engine,
+            "settings_name": chosen,
+            "settings": best,
+        }
+        if name == "control":
+            arms.append(Arm(CONTROL, copy=1, **common))
+            continue
+        for number, device in enumerate(header.draft_devices or [None] if kind.drafts else [None]):
+            where = f"@{device}" if number else ""
+            if kind.swept == "gamma":
+                arms.extend(
+                    Arm(f"{name}-g{gamma}{where}", gamma=gamma, draft_device=device, **common)
+                    for gamma in header.gammas
+                )
+            elif kind.swept == "threshold":
+                arms.extend(
+                    Arm(f"{name}-t{value:g}{where}", threshold=value, draft_device=device, **common)
+                    for value in header.thresholds
+                )
+            else:
+                arms.append(Arm(f"{name}{where}", draft_device=device, **common))
     return arms
+
+
+def kind_of(arm: Arm) -> Kind:
+    """The kind that `arm` is of."""
+    return next(kind for kind in kinds().values() if (kind.engine, kind.mode) == (arm.engine, arm.mode))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -11,11 +11,10 @@ from . import statistics as st
 from .bound import explain
 from .calibration import Choice, choose_settings
 from .conditions import conditions, notes
-from .plan import REFERENCE, UNTOUCHED, Arm, measured_arms, settings_arms
-from .rows import Header, Line, Load, Passes, Row, Session, latest_rows
+from .plan import CONTROL, REFERENCE, UNTOUCHED, Arm, kind_of, measured_arms, settings_arms
+from .rows import Bandwidth, Header, Line, Load, Passes, Row, Sameness, Session, Stop, latest_rows
 
 SCHEMA = "edgespec.bench/1"
-ENGINE = "genai"
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class _Run:
     header: Header
     rows: list[Row]
     loads: list[Load]
-    base_rss_bytes: int | None
+    bandwidth: float | None
     target_s: dict[int, float]
     draft_s: dict[int, float]
 
@@ -62,14 +61,15 @@ def build_report(lines: Sequence[Line]) -> dict[str, Any]:
     """The report on whatever has been measured so far; unknown is None."""
     header = _header(lines)
     choice = settings_choice(lines)
-    arms = measured_arms(header.modes, header.gammas, choice.name, header.candidates)
+    arms = measured_arms(header, choice.name)
     passes = {line.role: line for line in lines if isinstance(line, Passes) and line.settings == choice.name}
     sessions = [line for line in lines if isinstance(line, Session)]
+    bandwidth = next((line for line in reversed(lines) if isinstance(line, Bandwidth)), Bandwidth())
     run = _Run(
         header=header,
         rows=latest_rows(lines, "measure"),
         loads=[line for line in lines if isinstance(line, Load)],
-        base_rss_bytes=sessions[0].rss_bytes if sessions else None,
+        bandwidth=bandwidth.bytes_per_second,
         target_s=passes["target"].seconds if "target" in passes else {},
         draft_s=passes["draft"].seconds if "draft" in passes else {},
     )
@@ -77,23 +77,32 @@ def build_report(lines: Sequence[Line]) -> dict[str, Any]:
     contenders = [arm for arm in described if arm["mode"] != "plain" and arm["speedup"]["geomean"] is not None]
     drafts = [arm for arm in contenders if arm["mode"] == "draft"]
     headline = _headline(run, contenders)
-    expected = len(header.prompt_ids) * len(arms) * header.repetitions
+    stop = next((line for line in reversed(lines) if isinstance(line, Stop)), None)
+    rounds = stop.repetitions if stop else header.repetitions
+    expected = header.cases * len(arms) * rounds
     best_draft = max(drafts, key=_geomean)["name"] if drafts else None
     report: dict[str, Any] = {
         "schema": SCHEMA,
-        "complete": len(run.rows) >= expected,
+        "complete": stop is not None and stop.complete and len(run.rows) >= expected,
         "pair": header.pair,
         "device": header.device,
-        "draft_device": header.draft_device,
+        "draft_device": header.draft_devices[0] if header.draft_devices else None,
+        "draft_devices": header.draft_devices,
         "versions": header.versions,
         "machine": header.machine,
         "prompts": {"suite": header.suite, "count": len(header.prompt_ids), "sha256": header.prompts_sha256},
+        "dropped_prompts": header.dropped_prompts,
         "run": {
             "started_at": header.started_at,
             "finished_at": run.rows[-1].started_at if run.rows else None,
-            "repetitions": header.repetitions,
+            "repetitions": rounds,
+            "stopped_because": stop.reason if stop else None,
+            "precision": header.precision,
             "max_new_tokens": header.max_new_tokens,
+            "contexts": header.contexts,
+            "sampling": header.sampling or {"temperature": 0.0},
             "seed": header.seed,
+            "cases": header.cases,
             "rows": len(run.rows),
             "rows_planned": expected,
             "sessions": len(sessions),
@@ -112,9 +121,19 @@ def build_report(lines: Sequence[Line]) -> dict[str, Any]:
             "candidates": [asdict(c) for c in choice.candidates],
         },
         "passes": {
-            role: {"seconds": {str(n): s for n, s in line.seconds.items()}, "error": line.error}
+            role: {
+                "device": line.device,
+                "context": line.context,
+                "seconds": {str(n): s for n, s in line.seconds.items()},
+                "error": line.error,
+            }
             for role, line in passes.items()
         },
+        "bandwidth": {
+            "limit_gb_per_second": bandwidth.bytes_per_second and bandwidth.bytes_per_second / 1e9,
+            "error": bandwidth.error,
+        },
+        "sameness": next((line.found for line in reversed(lines) if isinstance(line, Sameness)), None),
         "conditions": conditions(run.rows, sessions),
         "repetition": {"median": median(run.repetition.values()) if run.repetition else None, "run": st.REPEAT_RUN},
     }
@@ -168,13 +187,14 @@ def _describe(run: _Run, arm: Arm) -> dict[str, Any]:
     rows = [row for row in run.rows if row.arm == arm.name and row.error is None]
     errors = [row.error for row in run.rows if row.arm == arm.name and row.error]
     drafting = st.drafting(rows)
-    plain = arm.mode == "plain"
+    plain, with_draft = arm.plain, kind_of(arm).drafts
     tau = drafting.block_efficiency
     gamma = float(arm.gamma) if arm.gamma is not None else drafting.mean_proposed
     costs = {} if arm.name == UNTOUCHED else run.costs
-    c = None if plain else run.c if arm.mode == "draft" else 0.0
-    c_params = None if plain else run.c_params if arm.mode == "draft" else 0.0
-    same = st.sameness(run.rows, arm.name, REFERENCE)
+    on_first_draft_device = arm.draft_device in (None, *run.header.draft_devices[:1])
+    c = None if plain else (run.c if on_first_draft_device else None) if with_draft else 0.0
+    c_params = None if plain else run.c_params if with_draft else 0.0
+    same = None if run.header.sampling else st.sameness(run.rows, arm.name, REFERENCE)
     ratios = st.prompt_ratios(run.rows, arm.name, REFERENCE)
     speedup = st.speedup(list(ratios.values()), seed=run.header.seed)
     if arm.name == REFERENCE and ratios:
@@ -193,21 +213,25 @@ def _describe(run: _Run, arm: Arm) -> dict[str, Any]:
                 iteration_s=median(tpots) * tau if tpots and tau else None,
                 decode=decode,
                 measured=speedup.geomean,
-                with_draft=arm.mode == "draft",
+                with_draft=with_draft,
             )
         )
     return {
         "name": arm.name,
-        "engine": ENGINE,
+        "engine": arm.engine,
         "mode": arm.mode,
         "gamma": arm.gamma,
+        "threshold": arm.threshold,
+        "draft_device": arm.draft_device,
         "settings": {"name": arm.settings_name, "properties": dict(arm.settings)},
         "tokens_per_second": _rate(rows, run.header.seed),
         "ttft_ms": _milliseconds([row.ttft_s for row in rows if row.ttft_s is not None]),
         "tpot_ms": _milliseconds(tpots),
         "speedup": _speedup(speedup),
         "speedup_over_default": _over_default(run, arm, speedup),
-        "by_category": _by_category(run, rows, ratios),
+        "by_category": _by(run, rows, arm, lambda row: row.category),
+        "by_turn": _by(run, rows, arm, lambda row: str(row.turn)) if any(row.turn > 1 for row in rows) else {},
+        "by_context": _by(run, rows, arm, lambda row: str(row.context)) if run.header.contexts else {},
         "by_repetition": _by_repetition(run, ratios),
         "acceptance_rate": drafting.acceptance_rate,
         "alpha": drafting.alpha,
@@ -220,10 +244,12 @@ def _describe(run: _Run, arm: Arm) -> dict[str, Any]:
         "predicted_speedup": None if plain else st.predicted_speedup(tau, gamma, costs, c),
         "bound": bound,
         "identical": None if same is None else asdict(same),
-        "peak_rss_bytes": None,  # all arms share a process, whose peak is no one arm's
-        "loaded_rss_bytes": _memory(run, arm),
+        "peak_rss_bytes": max((row.peak_rss_bytes for row in rows if row.peak_rss_bytes is not None), default=None),
+        "loaded_rss_bytes": _loaded_bytes(run, arm),
+        "step_time": _step_time(rows),
         "energy_j_per_token": _energy(rows),
-        "weights_gb_per_second": _bandwidth(run, rows, tpots, tau),
+        "weights_gb_per_second": _bandwidth(run, tpots, tau),
+        "share_of_bandwidth_limit": _share_of_limit(run, _bandwidth(run, tpots, tau)),
         "answers": len(rows),
         "errors": {"count": len(errors), "first": errors[0] if errors else None},
     }
@@ -262,17 +288,14 @@ def _over_default(run: _Run, arm: Arm, over_reference: st.Speedup) -> dict[str, 
     return _speedup(st.speedup(list(st.prompt_ratios(run.rows, arm.name, UNTOUCHED).values()), seed=run.header.seed))
 
 
-def _by_category(run: _Run, rows: Sequence[Row], ratios: Mapping[str, float]) -> dict[str, Any]:
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.category, []).append(row)
+def _by(run: _Run, rows: Sequence[Row], arm: Arm, group: Callable[[Row], str]) -> dict[str, Any]:
+    """The arm's speed-up in each group of rows, with what it accepted there."""
     result = {}
-    for category in sorted(groups):
-        names = {row.prompt for row in groups[category]}
-        drafting = st.drafting(groups[category])
-        values = [ratio for prompt, ratio in ratios.items() if prompt in names]
-        result[category] = {
-            **_speedup(st.speedup(values, seed=run.header.seed)),
+    for name in sorted({group(row) for row in rows}, key=lambda name: (len(name), name)):
+        ratios = st.prompt_ratios([row for row in run.rows if group(row) == name], arm.name, REFERENCE)
+        drafting = st.drafting([row for row in rows if group(row) == name])
+        result[name] = {
+            **_speedup(st.speedup(list(ratios.values()), seed=run.header.seed)),
             "acceptance_rate": drafting.acceptance_rate,
             "block_efficiency": drafting.block_efficiency,
         }
@@ -292,14 +315,24 @@ def _by_repetition(run: _Run, ratios: Mapping[str, float]) -> dict[str, Any]:
     return {name: _speedup(st.speedup(values, seed=run.header.seed)) for name, values in halves.items()}
 
 
-def _memory(run: _Run, arm: Arm) -> int | None:
-    """Roughly what a process with this arm alone takes once loaded: the bare process, plus its growth when this arm's
-    engine was loaded. Memory that an engine closed before gave back makes it read low."""
-    for load in reversed(run.loads):
-        if (load.mode, load.settings) == arm.engine_key and run.base_rss_bytes is not None:
-            growth = load.rss_after_bytes - load.rss_before_bytes
-            return run.base_rss_bytes + growth if growth > 0 else None
-    return None
+def _loaded_bytes(run: _Run, arm: Arm) -> int | None:
+    """What the arm's process held once its engine was loaded."""
+    found = [load.rss_after_bytes for load in run.loads if load.engine == "/".join(arm.engine_key)]
+    return found[-1] if found else None
+
+
+def _step_time(rows: Sequence[Row]) -> dict[str, float] | None:
+    """Where the time after the first token goes, in milliseconds a step; None where the engine does not tell."""
+    known = [
+        (row.draft_s, row.verify_s, row.wall_s - row.ttft_s, len(row.emitted) - 1)
+        for row in rows
+        if row.draft_s is not None and row.verify_s is not None and row.wall_s and row.ttft_s and len(row.emitted) > 1
+    ]
+    steps = sum(count for *_, count in known)
+    if not steps:
+        return None
+    draft, verify, whole = (sum(row[i] for row in known) / steps * 1e3 for i in range(3))
+    return {"draft_ms": draft, "verify_ms": verify, "other_ms": whole - draft - verify}
 
 
 def _energy(rows: Sequence[Row]) -> float | None:
@@ -308,7 +341,11 @@ def _energy(rows: Sequence[Row]) -> float | None:
     return sum(energy for energy, _ in pairs) / tokens if tokens else None
 
 
-def _bandwidth(run: _Run, rows: Sequence[Row], tpots: Sequence[float], tau: float | None) -> float | None:
+def _share_of_limit(run: _Run, gb_per_second: float | None) -> float | None:
+    return gb_per_second * 1e9 / run.bandwidth if gb_per_second and run.bandwidth else None
+
+
+def _bandwidth(run: _Run, tpots: Sequence[float], tau: float | None) -> float | None:
     """Target weights read per second while decoding, in GB: an absurd figure here means an absurd time."""
     size = run.header.pair["target"].get("weights_bytes")
     return size / (median(tpots) * tau) / 1e9 if size and tpots and tau else None
@@ -320,9 +357,20 @@ def _pair(interval: st.Interval | None) -> list[float] | None:
 
 def arm_label(arm: Mapping[str, Any]) -> str:
     """An arm's name in words."""
-    if arm["mode"] == "draft":
-        return f"draft gamma {arm['gamma']}"
-    return str({"lookup": "prompt lookup", UNTOUCHED: "plain, untouched default"}.get(arm["name"], arm["name"]))
+    fixed = {
+        "lookup": "prompt lookup",
+        UNTOUCHED: "plain, untouched default",
+        CONTROL: "plain again, the control",
+    }
+    if arm["name"] in fixed:
+        return fixed[arm["name"]]
+    name, _, device = str(arm["name"]).partition("@")
+    words = name.replace("-", " ")
+    if arm.get("gamma") is not None:
+        words = words.rsplit(" ", 1)[0] + f" gamma {arm['gamma']}"
+    elif arm.get("threshold") is not None:
+        words = words.rsplit(" ", 1)[0] + f" above {arm['threshold']:g}"
+    return words + (f", draft on {device}" if device else "")
 
 
 def verdict_sentence(report: Mapping[str, Any]) -> str:
@@ -392,7 +440,7 @@ def _interval(interval: Sequence[float] | None) -> str:
 
 def _same(identical: Mapping[str, Any] | None) -> str:
     if identical is None:
-        return "outputs could not be compared"
+        return "outputs were not compared token for token"
     matched, total = identical["matched"], identical["total"]
     return (
         f"outputs identical in {matched}/{total}"

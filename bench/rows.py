@@ -1,11 +1,13 @@
 """rows.jsonl: everything a run measured, one line at a time, so that a killed run loses one row at most.
 
-The first line is the run's header; then come sessions (a run that was resumed has several), loads, rows and passes.
-The file only grows: a block that a kill cut short is measured again, and of rows with the same key the last counts.
+The first line is the run's header; then come sessions (a run that was resumed has several), loads, rows, and what was
+measured once: passes, bandwidth, sameness. The file only grows: a block that a kill cut short or another program
+disturbed is measured again, and of rows with the same key the last counts.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,8 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from edgespec.engine.step import Step
 from edgespec.errors import EdgespecError
 
-SCHEMA = "edgespec.bench.rows/1"
+SCHEMA = "edgespec.bench.rows/2"
+BALLAST_BYTES = 8_000_000
+"""Room for a report and its page, which carries the report inside."""
 Key = tuple[str, str, str, int]
+
+
+class DiskFull(EdgespecError):
+    """No room for further lines; what was measured is kept."""
 
 
 class _Line(BaseModel):
@@ -32,15 +40,23 @@ class Header(_Line):
     started_at: str
     pair: dict[str, Any]
     device: str
-    draft_device: str | None
+    draft_devices: list[str] = []
     modes: list[str]
     gammas: list[int]
+    thresholds: list[float] = []
     settings: str
     candidates: dict[str, dict[str, Any]]
     suite: str
     prompts_sha256: str
     prompt_ids: list[str]
+    dropped_prompts: list[str] = []
+    cases: int
+    contexts: list[int] = []
+    sampling: dict[str, Any] = {}
     repetitions: int
+    max_repetitions: int
+    precision: float
+    budget_s: float | None = None
     max_new_tokens: int
     seed: int
     machine: dict[str, Any]
@@ -53,12 +69,15 @@ IDENTITY: dict[str, Callable[[Header], Any]] = {
     "another rows schema": lambda header: header.schema_name,
     "another pair": lambda header: header.pair["sha256"],
     "another device": lambda header: header.device,
-    "another draft device": lambda header: header.draft_device,
+    "another draft device": lambda header: header.draft_devices,
     "other arms": lambda header: header.modes,
-    "other gammas": lambda header: header.gammas,
+    "other gammas": lambda header: [header.gammas, header.thresholds],
     "other settings": lambda header: [header.settings, header.candidates],
-    "other prompts": lambda header: header.prompts_sha256,
-    "another number of repetitions": lambda header: header.repetitions,
+    "other prompts": lambda header: [header.prompts_sha256, header.dropped_prompts],
+    "other lengths of context": lambda header: header.contexts,
+    "other sampling": lambda header: header.sampling,
+    "another number of repetitions": lambda header: [header.repetitions, header.max_repetitions],
+    "another precision or budget": lambda header: [header.precision, header.budget_s],
     "another length of answers": lambda header: header.max_new_tokens,
     "another seed": lambda header: header.seed,
     "another machine": lambda header: header.machine_fingerprint,
@@ -67,53 +86,86 @@ IDENTITY: dict[str, Callable[[Header], Any]] = {
 
 
 class Session(_Line):
-    """One process that measured. rss_bytes: its memory before any engine was loaded."""
+    """One process that measured."""
 
     phase: Literal["session"] = "session"
     session: int
     started_at: str
-    rss_bytes: int
     on_battery: bool | None = None
 
 
 class Load(_Line):
-    """One engine that was loaded, and how the process grew by it."""
+    """One engine that was loaded, and how its process grew by it."""
 
     phase: Literal["load"] = "load"
-    mode: str
+    engine: str
     settings: str
     load_s: float
-    rss_before_bytes: int
-    rss_after_bytes: int
+    rss_before_bytes: int | None = None
+    rss_after_bytes: int | None = None
 
 
 class Passes(_Line):
-    """Median seconds of one forward pass over n tokens, by n; `error` says why there are none."""
+    """Median seconds of one forward pass over n tokens behind `context` others, by n; `error` says why there are none.
+    device: the one it ran on."""
 
     phase: Literal["passes"] = "passes"
     role: Literal["target", "draft"]
+    device: str
     settings: str
+    context: int
     seconds: dict[int, float]
     error: str | None = None
+
+
+class Bandwidth(_Line):
+    """What the device reads at best, measured beside the run; None and the reason where that failed."""
+
+    phase: Literal["bandwidth"] = "bandwidth"
+    bytes_per_second: float | None = None
+    error: str | None = None
+
+
+class Sameness(_Line):
+    """What a check beside the timed rows found (see sameness.py), as it goes into the report."""
+
+    phase: Literal["sameness"] = "sameness"
+    found: dict[str, Any]
+
+
+class Stop(_Line):
+    """Why the measurement ended where it did."""
+
+    phase: Literal["stop"] = "stop"
+    repetitions: int
+    reason: str
+    complete: bool = True
 
 
 class Row(_Line):
     """One answer of one arm to one prompt. Times in seconds by the engine's own clock, without tokenization.
 
-    order: place in its block. emitted, proposed, accepted: per target pass, the prefill first; None inside where the
-    back end does not tell. error: why there is no answer, with every figure then None.
+    case, prompt: see cases.Case. order: place in its block; attempt: 0, then up when its block was measured again.
+    emitted, proposed, accepted: per target pass, the prefill first; None inside where the back end does not tell.
+    draft_s, verify_s: sums over the passes after the prefill. disturbed: by what, in words; None: by nothing known.
+    error: why there is no answer, with every figure then None.
     """
 
-    phase: Literal["settings", "warmup", "measure"]
+    phase: Literal["settings", "warmup", "history", "measure"]
+    case: str
     prompt: str
     category: str
+    turn: int = 1
+    context: int | None = None
     arm: str
     repetition: int
     order: int
+    attempt: int = 0
     session: int
     started_at: str
     wall_s: float | None = None
     ttft_s: float | None = None
+    prompt_tokens: int | None = None
     tokens: int | None = None
     token_ids: list[int] = []
     emitted: list[int] = []
@@ -123,14 +175,17 @@ class Row(_Line):
     verify_s: float | None = None
     finish_reason: Literal["stop", "length"] | None = None
     rss_bytes: int | None = None
+    peak_rss_bytes: int | None = None
     energy_j: float | None = None
     cpu_mhz: float | None = None
+    temperature_c: float | None = None
     other_load: float | None = None
+    disturbed: str | None = None
     error: str | None = None
 
     @property
     def key(self) -> Key:
-        return self.phase, self.prompt, self.arm, self.repetition
+        return self.phase, self.case, self.arm, self.repetition
 
     @property
     def steps(self) -> list[Step]:
@@ -142,12 +197,16 @@ class Row(_Line):
         return steps
 
 
-Line = Annotated[Header | Session | Load | Passes | Row, Field(discriminator="phase")]
+Line = Annotated[Header | Session | Load | Passes | Bandwidth | Sameness | Stop | Row, Field(discriminator="phase")]
 _LINES: TypeAdapter[Line] = TypeAdapter(Line)
 
 
 class Journal:
-    """rows.jsonl, open for appending. Every line is flushed: what was measured survives a kill of this process."""
+    """rows.jsonl, open for appending. Every line is flushed: what was measured survives a kill of this process.
+
+    Beside it lies a file of BALLAST_BYTES that gives its room back when the disk is full, so that the line at hand, the
+    reason and the report can still be written; DiskFull is raised then.
+    """
 
     def __init__(self, path: Path, header: Header) -> None:
         """Start the file, or go on with the one that is there.
@@ -159,14 +218,37 @@ class Journal:
         if self.lines:
             _require_same_run(path, self.lines[0], header)
         self.session = 1 + sum(isinstance(line, Session) for line in self.lines)
-        self._file: IO[str] = path.open("a", encoding="utf-8", newline="\n")
+        self._path = path
+        self._ballast = path.with_name(".room")
+        if not self._ballast.exists():
+            self._ballast.write_bytes(bytes(BALLAST_BYTES))
+        self._file: IO[bytes] = path.open("ab", buffering=0)
         if not self.lines:
             self.append(header)
 
     def append(self, line: Line) -> None:
-        self._file.write(json.dumps(line.model_dump(mode="json"), ensure_ascii=False, allow_nan=False) + "\n")
-        self._file.flush()
+        """Raises DiskFull, with the line written all the same where the ballast made room for it."""
+        content = json.dumps(line.model_dump(mode="json"), ensure_ascii=False, allow_nan=False) + "\n"
+        whole = self._path.stat().st_size
+        try:
+            self._write(content.encode())
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not self._ballast.exists():
+                raise
+            self._ballast.unlink()
+            self._file.close()
+            with self._path.open("r+b") as file:
+                file.truncate(whole)
+            self._file = self._path.open("ab", buffering=0)
+            self._write(content.encode())
+            self.lines.append(line)
+            raise DiskFull(f"the disk is full at '{self._path.parent}'") from error
         self.lines.append(line)
+
+    def _write(self, content: bytes) -> None:
+        view = memoryview(content)
+        while view:  # an unbuffered write may take a part, before it says why not the rest
+            view = view[self._file.write(view) :]
 
     @property
     def header(self) -> Header:
@@ -178,6 +260,7 @@ class Journal:
 
     def close(self) -> None:
         self._file.close()
+        self._ballast.unlink(missing_ok=True)
 
 
 def latest_rows(lines: Iterable[Line], phase: str) -> list[Row]:

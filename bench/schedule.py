@@ -1,6 +1,6 @@
 """In which order rows are measured.
 
-Within a block every arm answers the same prompt, seconds apart, in random order: a machine that grows warm or busy
+Within a block every arm answers the same case, seconds apart, in random order: a machine that grows warm or busy
 slows all arms alike, and the ratio inside the block does not see it.
 """
 
@@ -10,29 +10,29 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .cases import Case
 from .plan import Arm
-from .prompts import Prompt
 
 
 @dataclass(frozen=True)
 class Block:
-    """One prompt in one repetition, answered by every arm in this order."""
+    """One case in one repetition, answered by every arm in this order."""
 
     phase: str
     repetition: int
-    prompt: Prompt
+    case: Case
     arms: tuple[Arm, ...]
 
 
-def blocks(phase: str, arms: Sequence[Arm], prompts: Sequence[Prompt], repetitions: int, seed: int) -> list[Block]:
-    """Repetition by repetition, prompts in a fresh random order, arms in a fresh random order for each of them.
+def blocks(phase: str, arms: Sequence[Arm], cases: Sequence[Case], repetition: int, seed: int) -> list[Block]:
+    """One repetition: cases in a fresh random order, arms in a fresh random order for each of them.
 
-    The same arguments give the same schedule on every machine and Python version, which resuming relies on.
+    The same arguments give the same schedule on every machine and Python
+    version, which resuming relies on.
     """
+    draw = random.Random(f"{seed}/{phase}/{repetition}")  # a text seed is hashed with SHA-512: stable
     schedule = []
-    for repetition in range(repetitions):
-        draw = random.Random(f"{seed}/{phase}/{repetition}")  # a text seed is hashed with SHA-512: stable
-        for prompt in draw.sample(list(prompts), len(prompts)):
-            order = draw.sample(list(arms), len(arms))
-            schedule.append(Block(phase, repetition, prompt, tuple(order)))
+    for case in draw.sample(list(cases), len(cases)):
+        order = draw.sample(list(arms), len(arms))
+        schedule.append(Block(phase, repetition, case, tuple(order)))
     return schedule

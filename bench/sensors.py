@@ -1,8 +1,9 @@
-"""What the machine did while a row was measured: memory, energy, clock, and how much of it other programs took."""
+"""What the machine did while a row was measured: memory, energy, clock, heat, and what other programs took of it."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,22 +21,27 @@ class Reading:
     other_load: share (0..1) of all cores that other processes, or other guests of a virtual machine's host, took.
     """
 
-    rss_bytes: int
+    rss_bytes: int | None
     energy_j: float | None
     cpu_mhz: float | None
+    temperature_c: float | None
     other_load: float | None
 
 
 class Sensors:
-    """`start` before a generation, `stop` after it; reading is outside the timing."""
+    """`start` before a generation, `stop` after it; reading is outside the timing.
+
+    pid: the process that answers, where that is not this one; its work and this one's are not other programs'.
+    """
 
     def __init__(self) -> None:
-        self._process = psutil.Process()
         self._cores = psutil.cpu_count() or 1
         self._counters = _energy_counters()
+        self._ours: list[psutil.Process] = []
         self._at_start: tuple[float, float, float, list[int] | None] = (0.0, 0.0, 0.0, None)
 
-    def start(self) -> None:
+    def start(self, pid: int | None = None) -> None:
+        self._ours = [psutil.Process()] + ([psutil.Process(pid)] if pid is not None else [])
         self._at_start = (time.perf_counter(), _busy_s(), self._own_s(), _read_counters(self._counters))
 
     def stop(self) -> Reading:
@@ -43,16 +49,42 @@ class Sensors:
         capacity = (time.perf_counter() - clock) * self._cores
         others = (_busy_s() - busy) - (self._own_s() - own)
         return Reading(
-            rss_bytes=self._process.memory_info().rss,
+            rss_bytes=self._ours[-1].memory_info().rss,
             energy_j=_joules(self._counters, energy, _read_counters(self._counters)),
             cpu_mhz=_cpu_mhz(),
+            temperature_c=_temperature_c(),
             # the operating system counts in ticks of about 10 ms: below a tenth of a second the share says nothing
             other_load=min(1.0, max(0.0, others / capacity)) if capacity > 0.1 * self._cores else None,
         )
 
     def _own_s(self) -> float:
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
+        times = [process.cpu_times() for process in self._ours]
+        return float(sum(time.user + time.system for time in times))
+
+
+def peak_rss_bytes() -> int | None:
+    """The most memory this process has held at once; None where the system does not tell."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024) or None
+
+
+def _temperature_c() -> float | None:
+    """The hottest sensor of the processor, where the system tells (Linux)."""
+    try:
+        chips = getattr(psutil, "sensors_temperatures", dict)()
+    except (OSError, RuntimeError):
+        return None
+    values = [
+        float(sensor.current)
+        for name in ("coretemp", "k10temp", "zenpower", "cpu_thermal", "acpitz")
+        for sensor in chips.get(name, [])
+        if sensor.current
+    ]
+    return max(values, default=None)
 
 
 def _busy_s() -> float:

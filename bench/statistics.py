@@ -1,7 +1,8 @@
 """From rows to figures: pure functions. A prompt is the unit that is drawn, everything else happens inside it.
 
-ratio of a prompt  = median over repetitions of  plain seconds per token / arm seconds per token,
-                     both of the same prompt and repetition, measured seconds apart
+ratio of a case    = median over repetitions of  plain seconds per token / arm seconds per token,
+                     both of the same case and repetition, measured seconds apart
+ratio of a prompt  = geometric mean over its cases (turns, lengths of context; mostly one)
 speed-up           = geometric mean of the ratios over prompts
 95 % interval      = of the mean log ratio: bootstrap over prompts, Student's for fewer than twelve
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Literal
 
 import numpy as np
@@ -47,7 +48,8 @@ class Speedup:
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first token (counted from 0) at which an answer leaves plain's; `of` is the length of plain's answer."""
+    """The first token (counted from 0) at which an answer leaves plain's; `of` is the length of plain's answer,
+    `prompt` the case."""
 
     prompt: str
     position: int
@@ -56,7 +58,7 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Identical:
-    """Prompts whose answers equal plain's in every repetition, of those that both answered."""
+    """Cases whose answers equal plain's in every repetition, of those that both answered."""
 
     matched: int
     total: int
@@ -88,16 +90,17 @@ def tpot_s(row: Row) -> float | None:
 def prompt_ratios(
     rows: Sequence[Row], arm: str, reference: str, measure: Measure = seconds_per_token
 ) -> dict[str, float]:
-    """reference time / arm time by prompt. A repetition counts when both answered, a prompt when a repetition does."""
+    """reference time / arm time by prompt. A repetition counts when both answered, a case when a repetition does."""
     times: dict[tuple[str, int], float] = {}
     for row in rows:
         if row.arm == reference and (time := measure(row)):
-            times[row.prompt, row.repetition] = time
-    logs: dict[str, list[float]] = {}
+            times[row.case, row.repetition] = time
+    logs: dict[str, dict[str, list[float]]] = {}
     for row in rows:
-        if row.arm == arm and (time := measure(row)) and (row.prompt, row.repetition) in times:
-            logs.setdefault(row.prompt, []).append(math.log(times[row.prompt, row.repetition] / time))
-    return {prompt: math.exp(median(values)) for prompt, values in logs.items()}
+        if row.arm == arm and (time := measure(row)) and (row.case, row.repetition) in times:
+            ratio = math.log(times[row.case, row.repetition] / time)
+            logs.setdefault(row.prompt, {}).setdefault(row.case, []).append(ratio)
+    return {prompt: math.exp(fmean(map(median, cases.values()))) for prompt, cases in logs.items()}
 
 
 def interval_of_mean(values: Sequence[float], level: float = 0.95, seed: int = 0) -> Interval | None:
@@ -162,22 +165,22 @@ def first_divergence(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
 def sameness(rows: Sequence[Row], arm: str, reference: str) -> Identical | None:
     """Token for token, `arm` against `reference` in the same repetition; the reference against its own first
     repetition, which is the control: what differs there is the machine's numerics. None: nothing to compare."""
-    of_reference = {(row.prompt, row.repetition): row.token_ids for row in rows if row.arm == reference and row.tokens}
+    of_reference = {(row.case, row.repetition): row.token_ids for row in rows if row.arm == reference and row.tokens}
     firsts: dict[str, int] = {}
-    for prompt, repetition in of_reference:
-        firsts[prompt] = min(repetition, firsts.get(prompt, repetition))
+    for case, repetition in of_reference:
+        firsts[case] = min(repetition, firsts.get(case, repetition))
     places: dict[str, list[Divergence]] = {}
     for row in rows:
-        base = firsts.get(row.prompt) if arm == reference else row.repetition
-        if row.arm != arm or not row.tokens or base is None or (row.prompt, base) not in of_reference:
+        base = firsts.get(row.case) if arm == reference else row.repetition
+        if row.arm != arm or not row.tokens or base is None or (row.case, base) not in of_reference:
             continue
         if arm == reference and base == row.repetition:
             continue
-        theirs = of_reference[row.prompt, base]
+        theirs = of_reference[row.case, base]
         place = first_divergence(row.token_ids, theirs)
-        found = places.setdefault(row.prompt, [])
+        found = places.setdefault(row.case, [])
         if place is not None:
-            found.append(Divergence(row.prompt, place, len(theirs)))
+            found.append(Divergence(row.case, place, len(theirs)))
     if not places:
         return None
     differing = [min(found, key=lambda item: item.position) for found in places.values() if found]

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgespec.console import Terminal
 
+from .plan import kinds
 from .report import arm_label
 
 COLUMNS = ("arm", "tok/s", "speed-up [95 %]", "tau", "accepted", "identical")
@@ -18,6 +19,16 @@ def print_arms(terminal: Terminal, report: Mapping[str, Any]) -> None:
     terminal.table(title, COLUMNS, [_cells(arm) for arm in report["arms"]])
     for note in report["notes"]:
         terminal.say(f"note: {note}")
+
+
+def print_kinds(terminal: Terminal) -> None:
+    """What --arms can name."""
+    swept = {"gamma": "one for each --gamma", "threshold": "one for each --threshold", "": ""}
+    rows = [
+        [name, kind.engine, kind.meaning, swept[kind.swept], "" if kind.samples else "greedy only"]
+        for name, kind in kinds().items()
+    ]
+    terminal.table("arms", ("arm", "engine", "what proposes", "", ""), rows)
 
 
 def _cells(arm: Mapping[str, Any]) -> list[str]:

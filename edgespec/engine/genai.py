@@ -93,13 +93,16 @@ class GenaiEngine:
         max_new_tokens: int,
         *,
         gamma: int | None = None,
+        threshold: float | None = None,
         sampling: Sampling = GREEDY,
         on_tokens: OnTokens | None = None,
     ) -> Generation:
         """Decode up to `max_new_tokens` tokens after `prompt_ids`, ending at the end of text.
 
-        gamma: tokens proposed a step (draft: 3, lookup: 5 unless given). Raises EdgespecError for an empty prompt, and
-        for sampling with a draft, whose output would not follow the target's distribution (openvino.genai#4190).
+        gamma: tokens proposed a step (draft: 3, lookup: 5 unless given). threshold: instead of a gamma, the draft goes
+        on proposing while its own confidence is above it; how much it proposed is then not told. Raises EdgespecError
+        for an empty prompt, and for sampling with a draft, whose output would not follow the target's distribution
+        (openvino.genai#4190).
         An exception raised by `on_tokens` stops the generation and is raised here.
         """
         import openvino
@@ -107,8 +110,14 @@ class GenaiEngine:
 
         if not prompt_ids:
             raise EdgespecError("the prompt is empty; give at least one token to continue from")
-        gamma = self._gamma(gamma)
+        if threshold is not None and (self.mode != "draft" or gamma is not None or self._on_npu):
+            raise EdgespecError(
+                "a threshold is for mode 'draft' on CPU or GPU, instead of a gamma; leave one of them out"
+            )
+        gamma = 0 if threshold is not None else self._gamma(gamma)
         config = self._config(max_new_tokens, gamma, sampling)
+        if threshold is not None:
+            config.assistant_confidence_threshold = threshold
         watch = _Watch(openvino_genai.StreamingStatus, on_tokens)
         tensor = openvino.Tensor(np.asarray([prompt_ids], dtype=np.int64))
         watch.started = time.perf_counter()
@@ -126,7 +135,7 @@ class GenaiEngine:
             emitted = watch.sizes
         return Generation(
             token_ids=tokens,
-            steps=self._steps(tokens, emitted, gamma, max_new_tokens, stopped),
+            steps=self._steps(tokens, emitted, gamma or None, max_new_tokens, stopped),
             finish_reason="stop" if stopped else "length",
             ttft_s=(watch.first or time.perf_counter()) - watch.started,
             wall_s=wall_s,
@@ -162,7 +171,7 @@ class GenaiEngine:
         return config
 
     def _steps(
-        self, tokens: list[int], sizes: Sequence[int], gamma: int, max_new_tokens: int, stopped: bool
+        self, tokens: list[int], sizes: Sequence[int], gamma: int | None, max_new_tokens: int, stopped: bool
     ) -> list[Step]:
         """Cut `tokens` by target pass. Near the length limit a draft proposes no more than can still be emitted; what
         it proposed in a pass that ended the text, and what lookup found to propose, is not known."""
@@ -174,8 +183,8 @@ class GenaiEngine:
                 steps.append(Step(chunk, 0, 0))
             else:
                 ended = stopped and index == len(sizes) - 1
-                known = self.mode == "draft" and not ended
-                proposed = min(gamma, max_new_tokens - start - 1) if known else None
+                known = self.mode == "draft" and gamma and not ended
+                proposed = min(gamma, max_new_tokens - start - 1) if known and gamma else None
                 steps.append(Step(chunk, proposed, max(0, len(chunk) - 1)))
             start += size
         return steps

@@ -18,6 +18,8 @@ from ..errors import EdgespecError
 from ..pair import Pair, Role
 
 LENGTHS = (1, 2, 3, 4, 6, 8)
+PASSES = 3
+FEWEST = 5
 
 
 class StatefulModel:
@@ -54,35 +56,52 @@ class StatefulModel:
 
 def measure_passes(
     pair: Pair,
-    role: Role,
-    device: str,
-    settings: Mapping[str, Any] | None = None,
     *,
+    device: str,
+    draft_device: str | None = None,
+    settings: Mapping[str, Any] | None = None,
     lengths: Sequence[int] = LENGTHS,
+    draft_lengths: Sequence[int] = (),
     context: int = 256,
-    repetitions: int = 15,
+    repetitions: int = 20,
+    budget_s: float = 90.0,
     seed: int = 0,
-) -> dict[int, float]:
-    """Median seconds of a pass over n tokens, for each n of `lengths`, behind `context` cached tokens.
+) -> dict[Role, dict[int, float]]:
+    """Median seconds of a pass over n tokens behind `context` cached ones: the target's for each n of `lengths`, the
+    draft's for each of `draft_lengths`.
 
-    Lengths are interleaved inside each repetition, so a slow moment of the machine falls on all of them.
+    Models and lengths are interleaved inside each repetition, so a slow moment of the machine falls on all of them.
+    Past `budget_s` no repetition is begun, once there are FEWEST.
     """
-    model = StatefulModel(str(_model_xml(pair, role)), require_device(device), settings)
-    record = pair.manifest.target if role == "target" else pair.manifest.draft
-    assert record is not None
+    wanted: dict[Role, tuple[str, Sequence[int]]] = {"target": (device, lengths)}
+    if draft_lengths:
+        wanted["draft"] = (draft_device or device, draft_lengths)
+    models = {
+        role: StatefulModel(str(_model_xml(pair, role)), require_device(where), settings)
+        for role, (where, _) in wanted.items()
+    }
+    vocabulary = pair.manifest.target.vocab_size
+    if pair.manifest.draft is not None:  # padded differently, perhaps
+        vocabulary = min(vocabulary, pair.manifest.draft.vocab_size)
     draw = np.random.default_rng(seed)
-    times: dict[int, list[float]] = {n: [] for n in lengths}
+    times: dict[tuple[Role, int], list[float]] = {(role, n): [] for role, (_, asked) in wanted.items() for n in asked}
+    cells = list(times)
+    begun = time.perf_counter()
     for repetition in range(repetitions + 1):  # the first is a warm-up
-        for n in draw.permutation(list(lengths)).tolist():
+        if repetition > FEWEST and time.perf_counter() - begun > budget_s:
+            break
+        for model in models.values():
             model.reset()
-            model.feed(draw.integers(0, record.vocab_size, context))
-            for _ in range(3):
-                ids = draw.integers(0, record.vocab_size, n)
+            model.feed(draw.integers(0, vocabulary, context))
+        for index in draw.permutation(len(cells)).tolist():
+            role, n = cells[index]
+            for _ in range(PASSES):
+                ids = draw.integers(0, vocabulary, n)
                 started = time.perf_counter()
-                model.feed(ids)
+                models[role].feed(ids)
                 if repetition:
-                    times[n].append(time.perf_counter() - started)
-    return {n: median(values) for n, values in times.items()}
+                    times[role, n].append(time.perf_counter() - started)
+    return {role: {n: median(times[role, n]) for n in sorted(set(asked))} for role, (_, asked) in wanted.items()}
 
 
 def _model_xml(pair: Pair, role: Role) -> Any:

@@ -8,19 +8,22 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from edgespec.bench.engines import Backend
+from edgespec.bench.isolation import EngineLost
 from edgespec.bench.prompts import Prompt, Suite
-from edgespec.bench.rows import Header, Line, Passes, Row, Session
+from edgespec.bench.rows import Header, Line, Passes, Row, Session, Stop
+from edgespec.bench.sensors import Reading
 from edgespec.engine.step import Generation, Step
 from edgespec.errors import EdgespecError
 from edgespec.pair import REQUIRED_FILES, Manifest, ModelRecord, Source, record_files, write_manifest
 
 PLAIN_S = 0.040
 TTFT_S = 0.100
+QUIET = Reading(rss_bytes=10**9, energy_j=None, cpu_mhz=2400.0, temperature_c=None, other_load=0.0)
 ACCEPTED = (1, 0, 1, 1)  # of a gamma-1 draft; each deeper position is accepted where this and its neighbours are
 
 
@@ -30,7 +33,8 @@ class Script:
 
     speed: factor on plain's time by settings name, found through the property "NAME". fail: (mode, gamma) that raise.
     load_fail: modes that cannot be loaded. interrupt_after: Ctrl-C at this many measured generations.
-    flip: (mode, place): that mode's answers differ from plain's from this token on.
+    flip: (mode, place): that mode's answers differ from plain's from this token on. readings: what the sensors tell,
+    one a row, then nothing. settled: how often a quiet machine was waited for. lose: lookup's next deaths.
     """
 
     speed: dict[str, float] = field(default_factory=lambda: {"default": 1.0, "f32": 0.6, "f32-dq128": 0.65})
@@ -40,6 +44,11 @@ class Script:
     flip: tuple[str, int] | None = None
     settings_flip: tuple[str, int] | None = None
     calls: list[tuple[str, str, int | None]] = field(default_factory=list)
+    costs: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[tuple[str, list[int], Any]] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
+    settled: int = 0
+    lose: int = 0
     opened: list[tuple[str, str]] = field(default_factory=list)
     closed: list[tuple[str, str]] = field(default_factory=list)
 
@@ -56,11 +65,20 @@ class ScriptedEngine:
     def decode(self, ids: Sequence[int]) -> str:
         return " ".join(map(str, ids))
 
-    def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, *, gamma: int | None = None) -> Generation:
+    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
+        return "".join(f"<{message['role']}>{message['content']}" for message in messages) + "<assistant>"
+
+    def generate(
+        self, prompt_ids: Sequence[int], max_new_tokens: int, *, gamma: int | None = None, sampling: Any = None
+    ) -> Generation:
         script = self.script
         script.calls.append((self.mode, self.settings, gamma))
+        script.asked.append((self.mode, list(prompt_ids), sampling))
         if script.interrupt_after is not None and len(script.calls) > script.interrupt_after:
             raise KeyboardInterrupt
+        if self.mode == "lookup" and script.lose:
+            script.lose -= 1
+            raise EngineLost("the engine's process ended by signal 6: terminate called")
         if (self.mode, gamma) in script.fail:
             raise RuntimeError("Check 'x' failed\nsecond line")
         assert (gamma is not None) == (self.mode == "draft"), "gamma is the draft arm's"
@@ -101,7 +119,7 @@ def _backend(script: Script, candidates: Mapping[str, Mapping[str, Any]] | None 
     offered = CANDIDATES if candidates is None else candidates
 
     def open_engine(
-        pair: Any, *, device: str, draft_device: str | None, mode: str, settings: Mapping[str, Any]
+        pair: Any, *, engine: str, device: str, draft_device: str | None, mode: str, settings: Mapping[str, Any]
     ) -> ScriptedEngine:
         name = next(name for name, values in offered.items() if values == settings)
         if mode in script.load_fail:
@@ -109,9 +127,23 @@ def _backend(script: Script, candidates: Mapping[str, Mapping[str, Any]] | None 
         script.opened.append((mode, name))
         return ScriptedEngine(script, mode, name)
 
-    def measure_passes(pair: Any, role: str, device: str, settings: Any, lengths: Sequence[int]) -> dict[int, float]:
-        single = PLAIN_S * 0.6 * (0.02 if role == "draft" else 1.0)
-        return {n: single * (1 + 0.05 * (n - 1)) for n in lengths}
+    def measure_costs(pair: Any, **how: Any) -> dict[str, dict[int, float]]:
+        single = PLAIN_S * 0.6
+        script.costs.append(how)
+        return {
+            "target": {n: single * (1 + 0.05 * (n - 1)) for n in how["lengths"]},
+            "draft": {n: single * 0.02 * n for n in how["draft_lengths"]},
+        }
+
+    class ScriptedSensors:
+        def start(self, pid: int | None = None) -> None:
+            pass
+
+        def stop(self) -> Reading:
+            return script.readings.pop(0) if script.readings else QUIET
+
+    def settle() -> None:
+        script.settled += 1
 
     def check(device: str, mode: str) -> None:
         if device not in ("CPU", "GPU", "NPU"):
@@ -120,8 +152,11 @@ def _backend(script: Script, candidates: Mapping[str, Mapping[str, Any]] | None 
             raise EdgespecError("mode 'lookup' cannot run on NPU: it is ignored there")
 
     return Backend(
-        open_engine=open_engine,
-        measure_passes=measure_passes,
+        open_engine=cast(Any, open_engine),
+        measure_costs=cast(Any, measure_costs),
+        measure_bandwidth=lambda device: 25e9,
+        settle=settle,
+        sensors=ScriptedSensors,
         candidates=offered,
         machine={"cpu": "Scripted CPU <1>", "logical_cores": 2, "memory_bytes": 8 << 30, "on_battery": None},
         machine_fingerprint="0123456789abcdef",
@@ -144,7 +179,9 @@ def make_backend() -> Callable[..., Backend]:
 def suite() -> Suite:
     """Twelve prompts in three categories."""
     kinds = ("class", "function", "test")
-    return Suite("tiny", tuple(Prompt(f"{kinds[i % 3]}-{i:02}", kinds[i % 3], f"prompt number {i}") for i in range(12)))
+    return Suite(
+        "tiny", tuple(Prompt(f"{kinds[i % 3]}-{i:02}", kinds[i % 3], (f"prompt number {i}",), False) for i in range(12))
+    )
 
 
 @pytest.fixture
@@ -193,7 +230,6 @@ def make_header() -> Callable[..., Header]:
                 "draft": {"source": "d", "parameters": 100, "precision": "int8_asym", "weights_bytes": 10**8},
             },
             "device": "CPU",
-            "draft_device": None,
             "modes": ["plain", "draft"],
             "gammas": [2],
             "settings": "default",
@@ -201,14 +237,18 @@ def make_header() -> Callable[..., Header]:
             "suite": "code",
             "prompts_sha256": "cd" * 32,
             "prompt_ids": [f"p{i}" for i in range(12)],
+            "cases": 12,
             "repetitions": 2,
+            "max_repetitions": 2,
+            "precision": 0.03,
             "max_new_tokens": 10,
             "seed": 0,
             "machine": {"cpu": "Scripted CPU"},
             "machine_fingerprint": "0123",
             "versions": {"openvino": "2026.4.1"},
         }
-        return Header(**(values | changes))
+        values |= changes
+        return Header(**(values | {"cases": changes.get("cases", len(values["prompt_ids"]))}))
 
     return build
 
@@ -227,6 +267,7 @@ def make_row() -> Callable[..., Row]:
     ) -> Row:
         values: dict[str, Any] = {
             "phase": phase,
+            "case": prompt,
             "prompt": prompt,
             "category": "function",
             "arm": arm,
@@ -261,14 +302,16 @@ def make_lines(make_header: Callable[..., Header], make_row: Callable[..., Row])
         draw = random.Random(seed)
         gammas = [int(name.removeprefix("draft-g")) for name in gains if name.startswith("draft-g")]
         header = make_header(**({"gammas": gammas or [2]} | changes))
-        lines: list[Line] = [header, Session(session=1, started_at=header.started_at, rss_bytes=10**8)]
+        lines: list[Line] = [header, Session(session=1, started_at=header.started_at)]
         for repetition in range(header.repetitions):
             for prompt in header.prompt_ids:
                 for arm, gain in gains.items():
                     seconds = draw.lognormvariate(0, noise) / gain if noise else 1 / gain
                     lines.append(make_row(arm, prompt, repetition, seconds))
-        lines.append(Passes(role="target", settings="default", seconds={1: 0.09, 2: 0.10, 3: 0.11, 4: 0.12, 6: 0.14}))
-        lines.append(Passes(role="draft", settings="default", seconds={1: 0.009}))
+        lines.append(Stop(repetitions=header.repetitions, reason="asked for"))
+        target_s = {1: 0.09, 2: 0.10, 3: 0.11, 4: 0.12, 6: 0.14}
+        for role, seconds in (("target", target_s), ("draft", {1: 0.009})):
+            lines.append(Passes(role=role, device="CPU", settings="default", context=256, seconds=seconds))  # type: ignore[arg-type]
         return lines
 
     return build

@@ -29,7 +29,7 @@ def command(
 ) -> Callable[..., int]:
     pair = make_pair()
     backend = make_backend(script)
-    monkeypatch.setattr(Backend, "real", classmethod(lambda cls, device: backend))
+    monkeypatch.setattr(Backend, "real", classmethod(lambda cls, device, answer_timeout_s: backend))
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str) -> int:
@@ -66,7 +66,7 @@ def test_the_default_folder_names_pair_and_time(command: Callable[..., int], tmp
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--arms", "plain,warp"), "--arms got 'warp'; choose from plain, draft, lookup"),
+        (("--arms", "plain,warp"), "--arms got 'warp'; choose from plain, control, draft"),
         (("--gamma", "two"), "--gamma got 'two'"),
         (("--device", "TPU"), "there is no device 'TPU'"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from edgespec.bench.prompts import Suite
-from edgespec.bench.rows import Row, latest_rows, read_lines
+from edgespec.bench.prompts import Prompt, Suite
+from edgespec.bench.rows import Journal, Row, latest_rows, read_lines
 from edgespec.bench.run import run_bench
+from edgespec.bench.sensors import Reading
 from edgespec.errors import EdgespecError
 
 MakePair = Callable[..., Path]
-UNTIMED = {"started_at", "session", "rss_bytes", "energy_j", "cpu_mhz", "other_load"}
+QUIET = Reading(rss_bytes=10**9, energy_j=None, cpu_mhz=2400.0, temperature_c=None, other_load=0.0)
+UNTIMED = {"started_at", "session"}
 
 
 def figures(path: Path) -> list[dict[str, Any]]:
@@ -210,5 +213,134 @@ def test_a_pair_without_draft_says_so_and_measures_the_rest(
     pair = make_pair("no-draft", draft=False)
     report = run_bench(pair, tmp_path / "out", prompts=suite, max_new_tokens=12, backend=make_backend(script))
     assert [arm["mode"] for arm in report["arms"]] == ["plain", "plain", "lookup"]
-    assert report["notes"][0] == "No arm 'draft': the pair has none."
+    assert report["notes"][0] == "No arm 'draft': the pair has no draft."
     assert report["best_draft_arm"] is None
+
+
+def test_rounds_go_on_until_the_intervals_are_narrow(bench: Any, script: Any) -> None:
+    report = bench(max_repetitions=9, precision=0.9)
+    assert report["run"]["repetitions"] == 2
+    assert "known to within" in report["run"]["stopped_because"]
+    report = bench("strict", max_repetitions=4, precision=1e-6)
+    assert report["run"]["repetitions"] > 1 and report["complete"]
+    assert "narrow" in report["run"]["stopped_because"] or "most allowed" in report["run"]["stopped_because"]
+
+
+def test_a_run_whose_rounds_were_decided_is_not_measured_further(bench: Any, script: Any) -> None:
+    report = bench(max_repetitions=9, precision=0.9)
+    script.calls.clear()
+    assert bench(max_repetitions=9, precision=0.9) == report
+    assert script.calls == []
+
+
+def test_a_disturbed_block_is_measured_again_with_all_its_arms(bench: Any, script: Any, tmp_path: Path) -> None:
+    busy = Reading(rss_bytes=1, energy_j=None, cpu_mhz=2400.0, temperature_c=None, other_load=0.6)
+    script.readings = [QUIET] * 6 + [QUIET, busy] + [QUIET] * 500
+    report = bench(
+        settings="default", arms=["plain", "draft", "lookup"], gammas=[2], prompts=suite_of(2), repetitions=1
+    )
+    assert script.settled == 1
+    rows = [
+        row for row in read_lines(tmp_path / "out" / "rows.jsonl") if isinstance(row, Row) and row.phase == "measure"
+    ]
+    assert [row.attempt for row in rows] == [0, 0, 0, 1, 1, 1, 0, 0, 0]
+    assert rows[1].disturbed == "other programs took 60% of the processor"
+    assert report["conditions"]["disturbed"] == {"blocks_repeated": 1, "rows_still_disturbed": 0, "mostly_by": None}
+
+
+def test_a_machine_that_is_never_quiet_is_measured_as_it_is(bench: Any, script: Any) -> None:
+    busy = Reading(rss_bytes=1, energy_j=None, cpu_mhz=None, temperature_c=None, other_load=0.6)
+    script.readings = [busy] * 5000
+    report = bench(repetitions=1)
+    assert report["complete"]
+    assert report["conditions"]["disturbed"]["rows_still_disturbed"] == report["run"]["rows"]
+    assert script.settled == 3, "a quarter of twelve blocks, the rest is taken as it is"
+    assert any("stayed disturbed" in note for note in report["notes"])
+
+
+def test_an_engine_that_dies_is_loaded_again_and_given_up_at_last(bench: Any, script: Any, tmp_path: Path) -> None:
+    script.lose = 1
+    report = bench(settings="default")
+    lookup = next(arm for arm in report["arms"] if arm["name"] == "lookup")
+    assert lookup["errors"]["count"] == 0 and lookup["answers"] == 24, "it died in the warm-up and came back"
+    assert script.opened.count(("lookup", "default")) == 2
+    script.lose = 99
+    report = bench("dead", settings="default")
+    lookup = next(arm for arm in report["arms"] if arm["name"] == "lookup")
+    assert lookup["answers"] == 0 and lookup["errors"]["count"] == 24
+    assert 99 - script.lose == 3, "a third death is the last"
+    rows = [row for row in read_lines(tmp_path / "dead" / "rows.jsonl") if isinstance(row, Row) and row.arm == "lookup"]
+    assert rows[0].error == "the engine's process ended by signal 6: terminate called"
+    assert rows[-1].error is not None and rows[-1].error.startswith("given up after 3 failures, the last: the engine")
+    assert next(arm for arm in report["arms"] if arm["name"] == "draft-g1")["speedup"]["verdict"] == "faster"
+
+
+def test_a_full_disk_ends_the_run_with_a_report_and_room_lets_it_go_on(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = bench("whole", settings="default")
+    written = 0
+    real = Journal._write
+
+    def write(journal: Journal, content: bytes) -> None:
+        nonlocal written
+        written += len(content)
+        if written > 30_000 and journal._ballast.exists():
+            real(journal, content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(journal, content)
+
+    monkeypatch.setattr(Journal, "_write", write)
+    report = bench("full", settings="default")
+    assert not report["complete"]
+    assert "the disk is full" in report["run"]["stopped_because"]
+    assert 0 < report["run"]["rows"] < whole["run"]["rows"]
+    assert (tmp_path / "full" / "report.html").is_file()
+    monkeypatch.setattr(Journal, "_write", real)
+    assert bench("full", settings="default")["complete"]
+    assert figures(tmp_path / "full" / "rows.jsonl") == figures(tmp_path / "whole" / "rows.jsonl")
+
+
+def test_turns_and_contexts_are_cases_asked_of_every_arm_in_the_same_tokens(bench: Any, script: Any) -> None:
+    chats = Suite("chats", tuple(Prompt(f"chat-{i}", "chat", (f"first {i}", f"second {i}"), True) for i in range(3)))
+    report = bench(prompts=chats, contexts=(50, 200), settings="default", arms=["plain", "draft"], gammas=[2])
+    assert report["run"]["cases"] == 3 * 2 * 2
+    draft = next(arm for arm in report["arms"] if arm["name"] == "draft-g2")
+    assert set(draft["by_turn"]) == {"1", "2"} and set(draft["by_context"]) == {"50", "200"}
+    assert draft["speedup"]["prompts"] == 3, "the prompt stays the unit that is drawn"
+    asked = {mode: {tuple(ids) for m, ids, _ in script.asked if m == mode} for mode in ("plain", "draft")}
+    assert asked["draft"] <= asked["plain"]
+    second = [bytes(ids).decode() for ids in asked["draft"] if b"second 1" in bytes(ids)]
+    assert len(second) == 2
+    assert all("<assistant>" in text and text.index("first 1") < text.index("<assistant>") for text in second)
+
+
+def test_sampling_gives_every_arm_the_same_seed(bench: Any, script: Any) -> None:
+    report = bench(temperature=0.8, top_p=0.9, settings="default", gammas=None)
+    assert [arm["name"] for arm in report["arms"]] == ["plain", "lookup"]
+    assert report["run"]["sampling"] == {"temperature": 0.8, "top_k": 0, "top_p": 0.9}
+    assert report["arms"][1]["identical"] is None
+    seeds: dict[tuple[int, ...], set[int]] = {}
+    for _, ids, sampling in script.asked[4:]:
+        seeds.setdefault(tuple(ids), set()).add(sampling.seed)
+    assert {len(found) for found in seeds.values()} == {2}, "one a repetition"
+
+
+def test_the_control_is_plain_and_no_contender(bench: Any) -> None:
+    report = bench(arms=["plain", "control", "draft"])
+    control = next(arm for arm in report["arms"] if arm["name"] == "plain-again")
+    assert control["speedup"]["geomean"] == pytest.approx(1)
+    assert report["headline"]["arms_compared"] == 2
+    assert any("The control, plain against itself" in note for note in report["notes"])
+
+
+def test_costs_are_measured_at_the_runs_own_depth(bench: Any, script: Any) -> None:
+    report = bench(gammas=[4])
+    assert script.costs[0]["lengths"] == [1, 2, 3, 4, 5, 6, 8]
+    assert script.costs[0]["context"] == len("prompt number 1") + 10
+    assert report["passes"]["draft"]["seconds"].keys() == {"1", "2"}
+    assert report["bandwidth"]["limit_gb_per_second"] == 25
+
+
+def suite_of(count: int) -> Suite:
+    return Suite("few", tuple(Prompt(f"p{i}", "function", (f"prompt number {i}",), False) for i in range(count)))

@@ -170,10 +170,23 @@ def test_sampling_out_of_range_is_refused(wrong: dict[str, float], sentence: str
         Sampling(**wrong)  # type: ignore[arg-type]
 
 
-def test_passes_grow_with_their_length(pair: Pair) -> None:
-    for role in ("target", "draft"):
-        times = measure_passes(pair, role, "CPU", lengths=(1, 2), context=16, repetitions=2)  # type: ignore[arg-type]
-        assert sorted(times) == [1, 2] and all(seconds > 0 for seconds in times.values())
+def test_passes_are_timed_for_every_length_of_both_models(pair: Pair) -> None:
+    times = measure_passes(pair, device="CPU", lengths=(1, 2), draft_lengths=(1,), context=16, repetitions=2)
+    assert {role: sorted(found) for role, found in times.items()} == {"target": [1, 2], "draft": [1]}
+    assert all(seconds > 0 for found in times.values() for seconds in found.values())
+
+
+def test_a_threshold_drafts_while_the_draft_is_confident(pair: Pair) -> None:
+    plain = GenaiEngine(pair, device="CPU", settings=EXACT)
+    draft = GenaiEngine(pair, device="CPU", mode="draft", settings=EXACT)
+    ids = plain.encode("def add(a, b):")
+    found = draft.generate(ids, 24, threshold=0.01)
+    assert found.token_ids == plain.generate(ids, 24).token_ids
+    assert all(step.proposed is None for step in found.steps[1:]), "how much it proposed is not told"
+    with pytest.raises(EdgespecError, match="a threshold is for mode 'draft'"):
+        plain.generate(ids, 4, threshold=0.4)
+    with pytest.raises(EdgespecError, match="instead of a gamma"):
+        draft.generate(ids, 4, gamma=2, threshold=0.4)
 
 
 def test_record_files_lists_below_the_folder(tmp_path: Path) -> None:
