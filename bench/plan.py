@@ -56,7 +56,11 @@ def kinds() -> dict[str, Kind]:
 
     native = {
         f"native-{name}": Kind(
-            "native", name, entry.meaning, drafts=entry.needs_draft, swept="gamma" if entry.takes_gamma else ""
+            "native",
+            name,
+            entry.meaning,
+            drafts=entry.needs_draft,
+            swept="gamma" if entry.needs_draft and entry.takes_gamma else "",
         )
         for name, entry in DRAFTERS.items()
     }

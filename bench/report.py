@@ -192,7 +192,8 @@ def _describe(run: _Run, arm: Arm) -> dict[str, Any]:
     gamma = float(arm.gamma) if arm.gamma is not None else drafting.mean_proposed
     costs = {} if arm.name == UNTOUCHED else run.costs
     on_first_draft_device = arm.draft_device in (None, *run.header.draft_devices[:1])
-    c = None if plain else (run.c if on_first_draft_device else None) if with_draft else 0.0
+    a_pass_a_token = arm.mode == "draft" and on_first_draft_device  # a tree of the draft's takes a pass a level
+    c = None if plain else (run.c if a_pass_a_token else None) if with_draft else 0.0
     c_params = None if plain else run.c_params if with_draft else 0.0
     same = None if run.header.sampling else st.sameness(run.rows, arm.name, REFERENCE)
     ratios = st.prompt_ratios(run.rows, arm.name, REFERENCE)

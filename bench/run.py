@@ -15,7 +15,9 @@ from edgespec.sampling import Sampling
 from edgespec.staging import require_absent, require_folder, write_atomically
 
 from .cases import cases_of
+from .contamination import split, training_index_of
 from .engines import Backend
+from .markdown import markdown
 from .measurement import Measurement, now
 from .page import render_page
 from .plan import GAMMAS, THRESHOLDS, check_gammas, choose_modes, kinds
@@ -23,6 +25,7 @@ from .prompts import Suite, load_suite
 from .report import build_report
 from .rows import DiskFull, Header, Journal, Line, Stop, latest_rows
 from .stopping import Limits
+from .tables import arms_csv, rows_csv
 
 ROWS, REPORT, PAGE = "rows.jsonl", "report.json", "report.html"
 ROWS_CSV, ARMS_CSV, MARKDOWN = "rows.csv", "report.csv", "report.md"
@@ -139,11 +142,15 @@ def run_bench(
 def _write(out: Path, report: dict[str, Any], lines: Sequence[Line]) -> None:
     write_atomically(out / REPORT, json.dumps(report, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
     write_atomically(out / PAGE, render_page(report))
+    write_atomically(out / MARKDOWN, markdown(report))
+    write_atomically(out / ARMS_CSV, arms_csv(report))
+    write_atomically(out / ROWS_CSV, rows_csv(lines))
 
 
 def _unseen(suite: Suite, pair: Pair) -> tuple[Suite, list[str]]:
     """The suite without the prompts that stand in the draft's training data, and the ids of those."""
-    return suite, []
+    index = training_index_of(pair)
+    return split(suite, index) if index else (suite, [])
 
 
 def _check_draft_options(

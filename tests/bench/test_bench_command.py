@@ -60,7 +60,14 @@ def test_json_is_the_last_line_and_the_rest_goes_to_stderr(
 def test_the_default_folder_names_pair_and_time(command: Callable[..., int], tmp_path: Path) -> None:
     assert command("--prompts", "quick", "--arms", "plain,lookup", "--settings", "default") == 0
     (folder,) = tmp_path.glob("edgespec-bench-tiny-pair-*Z")
-    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json", "rows.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "report.csv",
+        "report.html",
+        "report.json",
+        "report.md",
+        "rows.csv",
+        "rows.jsonl",
+    ]
 
 
 @pytest.mark.parametrize(

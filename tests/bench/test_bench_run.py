@@ -52,7 +52,14 @@ def test_a_run_measures_every_arm_on_every_prompt(bench: Any, script: Any, tmp_p
         ("plain", "default"), ("plain", "f32"), ("plain", "f32-dq128"), ("draft", "f32"), ("lookup", "f32")
     ]  # fmt: skip
     assert sorted(script.closed) == sorted(script.opened)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"rows.jsonl", "report.json", "report.html"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "rows.jsonl",
+        "rows.csv",
+        "report.json",
+        "report.html",
+        "report.md",
+        "report.csv",
+    }
     assert json.loads((tmp_path / "out" / "report.json").read_text("utf-8")) == report
 
 
