@@ -171,8 +171,10 @@ def _window_hashes(data: Bytes, starts: NDArray[np.int64], window: int) -> Hashe
         hashes = hashes * base + data[starts + offset] + np.uint64(1)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # the finaliser of splitmix64
         hashes = (hashes ^ (hashes >> np.uint64(shift))) * np.uint64(factor)
-    return hashes ^ (hashes >> np.uint64(31))
+    mixed: Hashes = hashes ^ (hashes >> np.uint64(31))
+    return mixed
 
 
 def _top(hashes: Hashes, bits: int) -> Hashes:
-    return hashes >> np.uint64(64 - bits)
+    kept: Hashes = hashes >> np.uint64(64 - bits)
+    return kept

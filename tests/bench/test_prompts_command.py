@@ -33,14 +33,16 @@ def test_list_names_each_suite_with_a_line() -> None:
     named = {item["name"]: item for item in document["suites"]}
     assert named["tasks"]["prompts"] == 60 and named["tasks"]["ready"] is True
     assert named["spec-bench"]["ready"] is False
-    shown = _run("list").output
+    shown = _run("list").stdout
     for name, item in named.items():
-        assert name in shown and item["description"].split()[0] in shown
+        (line,) = [line for line in shown.splitlines() if line.split()[0] == name]
+        assert item["description"] in line
+    assert "To fetch: edgespec prompts fetch spec-bench" in shown
     assert "hf:NAME[:SPLIT][@REVISION]" in shown
 
 
 def test_show_lists_a_suite_and_prints_one_prompt_in_full() -> None:
-    shown = _run("show", "tasks-quick").output
+    shown = _run("show", "tasks-quick").stdout
     assert "tasks-quick: 12 prompts" in shown and "chat-01" in shown and "retrieval-02" in shown
     document = json.loads(_run("show", "tasks-quick", "--json").stdout.splitlines()[-1])
     assert document["count"] == 12 and document["prompts"][0]["chat"] is True
