@@ -25,11 +25,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 
 @app.command("list")
-def list_suites(json_output: _OPEN = {
-    "hf:NAME[:SPLIT][@REVISION]": "Any dataset of the Hugging Face hub, or a folder, with a column of prompts.",
-    "FILE": "JSON lines with 'prompt' (a text to continue) or 'turns' (a chat).",
-}
-JsonOption = False) -> None:
+def list_suites(json_output: JsonOption = False) -> None:
     """What --prompts can name, with a line on each."""
     listed = load_stage("bench").choices()
     width = max(len(item.name) for item in listed) + 2
@@ -42,11 +38,7 @@ JsonOption = False) -> None:
 def show(
     suite: Annotated[str, typer.Argument(help="A name out of 'edgespec prompts list', or a JSONL file.")],
     id: Annotated[str | None, typer.Option("--id", help="One prompt, in full, on stdout.")] = None,
-    json_output: _OPEN = {
-    "hf:NAME[:SPLIT][@REVISION]": "Any dataset of the Hugging Face hub, or a folder, with a column of prompts.",
-    "FILE": "JSON lines with 'prompt' (a text to continue) or 'turns' (a chat).",
-}
-JsonOption = False,
+    json_output: JsonOption = False,
 ) -> None:
     """The prompts of a suite, a line each; with --id one of them in full."""
     found = load_stage("bench").load_suite(suite)
@@ -58,7 +50,9 @@ JsonOption = False,
         text = "\n\n".join(prompts[0].turns)
     else:
         lines = [f"{found.name}: {len(prompts)} prompts, sha256 {found.sha256}"]
-        lines += [f"{p.id:<17} {p.category:<13} {_kind(p):<8}{_words(p):>5} words  {_beginning(p.text)}" for p in prompts]
+        lines += [
+            f"{p.id:<17} {p.category:<13} {_kind(p):<8}{_words(p):>5} words  {_beginning(p.text)}" for p in prompts
+        ]
         text = "\n".join(lines)
     document = {
         "suite": found.name,
@@ -71,11 +65,7 @@ JsonOption = False,
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="A suite of others, such as spec-bench.")], json_output: _OPEN = {
-    "hf:NAME[:SPLIT][@REVISION]": "Any dataset of the Hugging Face hub, or a folder, with a column of prompts.",
-    "FILE": "JSON lines with 'prompt' (a text to continue) or 'turns' (a chat).",
-}
-JsonOption = False
+    name: Annotated[str, typer.Argument(help="A suite of others, such as spec-bench.")], json_output: JsonOption = False
 ) -> None:
     """Fetch a suite of others once, at a pinned commit and hash, into the user's cache."""
     terminal = Terminal(json_output)
