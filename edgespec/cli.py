@@ -16,6 +16,9 @@ VERBS = {
     "export": "A Hugging Face checkpoint, with or without a draft, to an OpenVINO pair directory.",
     "quantize": "Compress a pair's weights to int8 or int4.",
     "bench": "Measure, paired and interleaved, how much faster a pair answers with speculation than without.",
+    "compare": "Two or more bench results beside one another: what makes them incomparable, then what differs.",
+    "verify": "Does speculation change what the model says? Greedy answers, and the distribution of sampled ones.",
+    "prompts": "The prompt suites: list, show, and fetch those of others.",
     "generate": "Continue a prompt with a pair, streaming.",
     "train": "Train a target and its draft from a recipe, or evaluate a draft.",
 }
