@@ -1,0 +1,217 @@
+"""How far to draft at the next step: until the next token's expected gain no longer covers its cost on this machine.
+
+key: n nodes proposed; share(i) chance that node i is on the accepted path; t(n) seconds of a target pass over n tokens.
+
+A step over n nodes emits 1 + share(0) + ... + share(n-1) tokens on average and lasts overhead + n t_draft + t(n+1);
+plain decoding emits 1 in t(1). Over a long answer what counts is tokens over time, so the n with the largest ratio is
+taken, 0 among them. The shares are learned as the answer goes; everything else was measured beforehand. No clock is
+read and nothing is drawn here: the same observations give the same decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..errors import EdgespecError
+from .proposal import Proposal
+
+Shape = Literal["chain", "tree"]
+
+_LATE = 8.0
+"""Trials in which a change is looked for."""
+_SIGMAS = 2.5
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What things last on this machine, in seconds.
+
+    t_target: by n, a target pass over n tokens; n = 1 must be there, other lengths are interpolated, longer ones go on
+    with the last slope. t_draft: drafting one more token. overhead: what a step with any proposal costs beyond both.
+    """
+
+    t_target: Mapping[int, float]
+    t_draft: float = 0.0
+    overhead: float = 0.0
+
+    def __post_init__(self) -> None:
+        if 1 not in self.t_target or min(self.t_target.values()) <= 0 or min(self.t_draft, self.overhead) < 0:
+            raise EdgespecError(
+                f"costs need seconds above 0 of a target pass over 1 token, and none below 0 elsewhere; got {self}"
+            )
+
+    def target(self, n: int) -> float:
+        if n in self.t_target:
+            return self.t_target[n]
+        known = sorted(self.t_target)
+        below = max(length for length in known if length < n)
+        above = min((length for length in known if length > n), default=None)
+        if above is None:
+            if below == 1:
+                return self.t_target[1]
+            above, below = below, known[known.index(below) - 1]
+        slope = (self.t_target[above] - self.t_target[below]) / (above - below)
+        return self.t_target[below] + max(0.0, slope) * (n - below)
+
+    def step(self, n: int) -> float:
+        """A whole step over n proposed nodes; plain decoding at 0."""
+        return self.target(n + 1) + (self.overhead + n * self.t_draft if n else 0.0)
+
+
+@dataclass
+class Share:
+    """A share of successes that fades: of the last `memory` trials or so, but of the last few alone when those cannot
+    be explained by the rest (more than 2.5 standard deviations away), so that a change is followed at once."""
+
+    memory: float = 200.0
+    hits: float = 0.0
+    trials: float = 0.0
+    _late_hits: float = 0.0
+    _late_trials: float = 0.0
+
+    def add(self, hit: bool) -> None:
+        keep, keep_late = 1 - 1 / self.memory, 1 - 1 / _LATE
+        self.hits, self.trials = self.hits * keep + hit, self.trials * keep + 1
+        self._late_hits, self._late_trials = self._late_hits * keep_late + hit, self._late_trials * keep_late + 1
+        mean = (self.hits + 0.5) / (self.trials + 1)
+        alike = self._late_trials * (2 - 1 / _LATE) / (2 - self._late_trials / _LATE)  # (sum w)^2 / sum w^2
+        if abs(self._late_hits / self._late_trials - mean) > _SIGMAS * (mean * (1 - mean) / alike) ** 0.5:
+            self.hits, self.trials = self._late_hits, self._late_trials
+
+    def mean(self, prior: float, weight: float) -> float:
+        """The share, as if `weight` further trials had gone as `prior` says."""
+        return (self.hits + weight * prior) / (self.trials + weight)
+
+
+class Acceptance:
+    """One drafter's running acceptance. Node 0 is the first proposed, so in a chain node i is position i+1.
+
+    A node's share leans on its own trials and on its predecessor's share times how a share carries over: in a chain
+    alpha, the chance that a token is accepted once those before it were; in a tree a slow fall.
+    """
+
+    def __init__(self, shape: Shape = "chain", *, prior: float = 0.7, weight: float = 3.0) -> None:
+        self._shape = shape
+        self._prior = prior
+        self._weight = weight
+        self._alpha = Share()
+        self._nodes: list[Share] = []
+
+    def observe(self, proposal: Proposal, path: Sequence[int]) -> None:
+        kept = set(path)
+        while len(self._nodes) < len(proposal):
+            self._nodes.append(Share())
+        for node in range(len(proposal)):
+            self._nodes[node].add(node in kept)
+        if self._shape == "tree":
+            self._alpha.add(bool(path))
+        else:
+            for position in range(min(len(path) + 1, len(proposal))):
+                self._alpha.add(position < len(path))
+
+    @property
+    def alpha(self) -> float:
+        """chain: chance that a proposed token is accepted given those before it; tree: that any first token is."""
+        return self._alpha.mean(self._prior, self._weight)
+
+    def shares(self, n: int) -> list[float]:
+        """share(0) .. share(n-1)."""
+        alpha = self.alpha
+        shares: list[float] = []
+        before = 1.0
+        for node in range(n):
+            expected = before * (alpha if self._shape == "chain" else 0.5 * alpha if not node else 0.85)
+            weight = 80.0 if self._shape == "chain" else 8.0
+            before = self._nodes[node].mean(expected, weight) if node < len(self._nodes) else expected
+            shares.append(before)
+        return shares
+
+
+def best_length(costs: Costs, shares: Sequence[float]) -> tuple[int, float]:
+    """(n, tokens a second) of the best number of nodes to propose, 0 being plain decoding."""
+    best, rate, emitted = 0, 1 / costs.step(0), 1.0
+    for n, share in enumerate(shares, start=1):
+        emitted += share
+        if emitted / costs.step(n) > rate:
+            best, rate = n, emitted / costs.step(n)
+    return best, rate
+
+
+@dataclass
+class Controller:
+    """Decides the budget of every step for one drafter: ask `budget`, propose, verify, `observe`. It may outlive a
+    sequence; what one taught is where the next begins.
+
+    When drafting does not pay it says 0, and every plain step earns `allowance` of its time. Whenever that covers what
+    one proposed token would lose if refused, one is tried; as long as tries succeed, the next follows at once. So a
+    hopeless draft costs the first few steps and at most `allowance` of the time from then on.
+
+    most: nodes at most. confidence buckets serve `more`, for drafters that can tell how sure they are.
+    """
+
+    costs: Costs
+    most: int = 8
+    shape: Shape = "chain"
+    allowance: float = 0.015
+    acceptance: Acceptance = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.most < 1 or not 0 <= self.allowance < 1:
+            raise EdgespecError(
+                f"a controller needs room for at least 1 token and an allowance in [0, 1), not {self.most} and "
+                f"{self.allowance}"
+            )
+        self.acceptance = self.acceptance or Acceptance(self.shape)
+        self._earned = 0.0
+        self._trying = False
+        self._by_confidence = [Share() for _ in range(8)]
+
+    def budget(self, most: int | None = None) -> int:
+        """Nodes worth proposing now, at most `most` (near the end of an answer)."""
+        most = self.most if most is None else min(most, self.most)
+        if most < 1:
+            return 0
+        n, _ = best_length(self.costs, self.acceptance.shares(most))
+        self._trying = n == 0 and self._earned >= self._loss
+        return 1 if self._trying else n
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second expected of the best budget."""
+        return best_length(self.costs, self.acceptance.shares(self.most))[1]
+
+    @property
+    def _loss(self) -> float:
+        """Seconds lost when one proposed token is refused."""
+        return self.costs.step(1) - self.costs.step(0)
+
+    def more(self, confidences: Sequence[float]) -> bool:
+        """Whether a chain of tokens drafted with these confidences, q(x) of each, deserves one more: is the chance that
+        the next is accepted, over its cost, above the rate of going on without it?
+
+        Asked before the next token is drawn, so what is proposed stays distributed as q.
+        """
+        n = len(confidences)
+        if n >= self.most:
+            return False
+        reached = self.acceptance.alpha
+        for confidence in confidences:
+            reached *= self._bucket(confidence).mean(confidence, 4.0)
+        cost = self.costs.step(n + 1) - self.costs.step(n)
+        return reached > cost * self.rate
+
+    def _bucket(self, confidence: float) -> Share:
+        return self._by_confidence[min(int(confidence * 8), 7)]
+
+    def observe(self, proposal: Proposal, path: Sequence[int], confidences: Sequence[float] = ()) -> None:
+        """What became of the proposal; an empty one was a plain step. confidences: as given to `more`."""
+        if not len(proposal):
+            self._earned = min(self._earned + self.allowance * self.costs.step(0), 2 * self._loss)
+            return
+        self.acceptance.observe(proposal, path)
+        if self._trying:
+            self._earned = max(self._earned, self._loss) if path else self._earned - self._loss
+        for position, confidence in enumerate(confidences[: len(path) + 1]):
+            self._bucket(confidence).add(position < len(path))
