@@ -8,7 +8,7 @@ are no figures of the model it is named after. Its answers are meaningless. Exam
 
 TARGET and DRAFT: LAYERSxHIDDEN, a config.json, or a name in edgespec.plan.SHAPES. Beside the pair lies
 PAIR-prompts.jsonl, for `edgespec bench --prompts`: an answer of a twin follows from the prompt's last token alone, so
-prompts that end alike give the same answer, and these do not.
+ordinary prompts, which often end alike, often get the same answer; these never do.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from edgespec.engine.genai import open_engine
 from edgespec.errors import EdgespecError
 from edgespec.export import export_pair
 from edgespec.pair import Pair
-from edgespec.plan import MeasuredAlpha, make_twins, measure_alpha, random_prompts
+from edgespec.plan import MeasuredAlpha, apart_prompts, make_twins, measure_alpha
 from edgespec.progress import Progress
 from edgespec.quantize import quantize_pair
 from edgespec.twins import label_sources, read_twin, twin_label
 
-PROMPTS = 32
+PROMPTS = 32  # at most
 GAMMA = 3
 TOKENS = 128
 
@@ -58,7 +58,7 @@ def twin_pair(
 def check(pair: Pair, alpha: float, answers: int, seed: int) -> MeasuredAlpha | None:
     """What openvino-genai accepts on the CPU, greedy, gamma 3."""
     engine = open_engine(pair, device="CPU", mode="draft")
-    prompts = random_prompts(answers, seed=seed)
+    prompts = apart_prompts(pair.target, answers, TOKENS, seed=seed)
     return measure_alpha([engine.generate(engine.encode(text), TOKENS, gamma=GAMMA).steps for text in prompts], alpha)
 
 
@@ -89,7 +89,8 @@ def main() -> int:
             progress=terminal,
         )
         prompts = options.output.with_name(f"{options.output.name}-prompts.jsonl")
-        lines = [json.dumps({"prompt": text}) for text in random_prompts(PROMPTS, seed=options.seed)]
+        count = min(PROMPTS, pair.manifest.target.vocab_size // (4 * TOKENS))
+        lines = [json.dumps({"prompt": text}) for text in apart_prompts(pair.target, count, TOKENS, seed=options.seed)]
         prompts.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
         measured = None
         if options.answers:

@@ -67,7 +67,7 @@ def draft_cycle(target: Cycle, alpha: float, seed: int) -> Cycle:
     cuts = round((1 - alpha) * n)
     if alpha == 1:
         return target
-    draw = np.random.default_rng([seed, 2])
+    draw = np.random.default_rng([seed, 2, cuts])
     last = np.sort(draw.permutation(n)[:cuts])  # positions before a cut
     for step in _steps(cuts, draw):
         path = _joined(last, n, step)

@@ -21,8 +21,8 @@ END_ID = 0
 SMALLEST = 512
 """Tokens of the smallest vocabulary: below, too few pairs remain beside the 256 bytes for a cycle."""
 
-_FREQUENT = " etaoinshrdlcumwfgypbvk"
-_PRINTABLE = _FREQUENT + "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in _FREQUENT)
+FREQUENT = " etaoinshrdlcumwfgypbvk"
+_PRINTABLE = FREQUENT + "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in FREQUENT)
 
 
 @dataclass(frozen=True)
@@ -91,17 +91,6 @@ def write_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:
     }
     for name, document in (("tokenizer.json", tokenizer), ("tokenizer_config.json", config)):
         (folder / name).write_text(json.dumps(document) + "\n", encoding="utf-8", newline="\n")
-
-
-def random_prompts(number: int, *, words: int = 24, seed: int = 0) -> list[str]:
-    """Texts of random letters that end in many different tokens.
-
-    A twin's answer depends on the last token of the prompt alone, so prompts that end alike (in a newline, say) give
-    the same answer: acceptance measured over such prompts is one sample, not many. These are the prompts to measure on.
-    """
-    draw = np.random.default_rng([seed, 3])
-    letters = list(_FREQUENT.strip())
-    return [" ".join("".join(draw.choice(letters, draw.integers(3, 9))) for _ in range(words)) for _ in range(number)]
 
 
 def _byte_spelling() -> list[str]:

@@ -22,7 +22,7 @@ from edgespec.engine.step import Step, acceptance_by_position
 from edgespec.export import export_pair
 from edgespec.ir import read_constants
 from edgespec.pair import Pair, read_manifest, record_files, write_manifest
-from edgespec.plan import make_twins, measure_alpha, random_prompts
+from edgespec.plan import apart_prompts, make_twins, measure_alpha
 from edgespec.plan.cycle import Cycle, draft_cycle, target_cycle
 from edgespec.plan.shards import open_tensor
 from edgespec.plan.tokenizer import synthetic_vocabulary
@@ -120,7 +120,7 @@ def test_measured_acceptance_is_the_one_asked_for(compressed_target: Path, tmp_p
     pair, _ = quantize_pair(root, tmp_path / "compressed", target="none", draft=compressed_target.name)
     engine = open_engine(pair, device="CPU", mode="draft")
     answers = []
-    for text in random_prompts(PROMPTS, words=4, seed=SEED):
+    for text in apart_prompts(pair.target, PROMPTS, TOKENS, seed=SEED, words=4):
         ids = engine.encode(text)
         generation = engine.generate(ids, TOKENS, gamma=GAMMA)
         assert generation.finish_reason == "length"
