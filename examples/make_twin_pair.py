@@ -27,6 +27,7 @@ from edgespec.pair import Pair
 from edgespec.plan import MeasuredAlpha, apart_prompts, make_twins, measure_alpha
 from edgespec.progress import Progress
 from edgespec.quantize import quantize_pair
+from edgespec.staging import require_absent, require_folder
 from edgespec.twins import label_sources, read_twin, twin_label
 
 PROMPTS = 32  # at most
@@ -47,7 +48,11 @@ def twin_pair(
     progress: Progress,
 ) -> Pair:
     """Checkpoints, then an fp16 pair, then the compressed pair `out`; what comes between is deleted."""
-    with tempfile.TemporaryDirectory(prefix=".twins-", dir=out.absolute().parent) as scratch:
+    require_absent(out)
+    require_folder(out.absolute().parent, out.name)
+    with tempfile.TemporaryDirectory(
+        prefix=".twins-", dir=out.absolute().parent, ignore_cleanup_errors=True
+    ) as scratch:
         checkpoints = make_twins(
             target, draft, alpha, Path(scratch) / "checkpoints", seed=seed, vocab=vocab, progress=progress
         )

@@ -24,10 +24,15 @@ def apart_prompts(twin: Path, count: int, tokens: int, *, seed: int = 0, words: 
     """`count` texts of random letters after which the target in `twin` (a checkpoint's or a pair's target directory)
     gives answers of up to `tokens` tokens that have no token in common.
 
-    Raises EdgespecError when `twin` is no twin, or its vocabulary has no room for that many answers.
+    Raises EdgespecError when `twin` is no twin, its vocabulary has no room for that many answers, or the package
+    `tokenizers` is missing.
     """
-    from tokenizers import Tokenizer
-
+    try:
+        from tokenizers import Tokenizer
+    except ModuleNotFoundError as error:
+        raise EdgespecError(
+            'prompts for twins need the package tokenizers; install it with: pip install "edgespec[export]"'
+        ) from error
     label = read_twin(twin)
     if label is None:
         raise EdgespecError(f"'{twin}' is no twin: its config.json does not say so; give a twin's directory")

@@ -25,7 +25,7 @@ def marks(target: Cycle, draft: Cycle) -> np.ndarray:
     return np.asarray(draft.following(target.order) == target.following(target.order))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(vocab=st.integers(2000, 6000), alpha=ALPHAS, seed=st.integers(0, 2**16))
 def test_both_are_one_cycle_and_agree_on_the_share(vocab: int, alpha: float, seed: int) -> None:
     target, draft = pair_of(vocab, alpha, seed)
@@ -38,7 +38,7 @@ def test_both_are_one_cycle_and_agree_on_the_share(vocab: int, alpha: float, see
     assert marks(target, draft).sum() == n - round((1 - alpha) * n)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(vocab=st.integers(2000, 6000), alpha=ALPHAS, seed=st.integers(0, 2**16))
 def test_a_wrong_proposal_is_never_followed_by_a_right_one(vocab: int, alpha: float, seed: int) -> None:
     """By walking: after k proposals of its own the draft is where the target is only if all k were right."""
