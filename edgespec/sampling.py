@@ -92,8 +92,9 @@ class Sampling:
 
     def _freeze(self) -> None:
         """Take lists and dicts as callers write them, and keep what cannot change."""
-        if isinstance(self.stop_strings, str):
-            raise EdgespecError(f"stop_strings must be a list of strings, not the one string '{self.stop_strings}'")
+        given: object = self.stop_strings
+        if isinstance(given, str):
+            raise EdgespecError(f"stop_strings must be a list of strings, not the one string '{given}'")
         try:
             object.__setattr__(self, "logit_bias", Biases(self.logit_bias))
             object.__setattr__(self, "stop_token_ids", tuple(int(token) for token in self.stop_token_ids))

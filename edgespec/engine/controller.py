@@ -10,54 +10,19 @@ read and nothing is drawn here: the same observations give the same decisions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from ..errors import EdgespecError
-from .proposal import Proposal
+from .costs import Pricing
+from .proposal import ROOT, Proposal
 
 Shape = Literal["chain", "tree"]
 
 _LATE = 8.0
 """Trials in which a change is looked for."""
 _SIGMAS = 2.5
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What things last on this machine, in seconds.
-
-    t_target: by n, a target pass over n tokens; n = 1 must be there, other lengths are interpolated, longer ones go on
-    with the last slope. t_draft: drafting one more token. overhead: what a step with any proposal costs beyond both.
-    """
-
-    t_target: Mapping[int, float]
-    t_draft: float = 0.0
-    overhead: float = 0.0
-
-    def __post_init__(self) -> None:
-        if 1 not in self.t_target or min(self.t_target.values()) <= 0 or min(self.t_draft, self.overhead) < 0:
-            raise EdgespecError(
-                f"costs need seconds above 0 of a target pass over 1 token, and none below 0 elsewhere; got {self}"
-            )
-
-    def target(self, n: int) -> float:
-        if n in self.t_target:
-            return self.t_target[n]
-        known = sorted(self.t_target)
-        below = max(length for length in known if length < n)
-        above = min((length for length in known if length > n), default=None)
-        if above is None:
-            if below == 1:
-                return self.t_target[1]
-            above, below = below, known[known.index(below) - 1]
-        slope = (self.t_target[above] - self.t_target[below]) / (above - below)
-        return self.t_target[below] + max(0.0, slope) * (n - below)
-
-    def step(self, n: int) -> float:
-        """A whole step over n proposed nodes; plain decoding at 0."""
-        return self.target(n + 1) + (self.overhead + n * self.t_draft if n else 0.0)
 
 
 @dataclass
@@ -92,29 +57,42 @@ class Acceptance:
     alpha, the chance that a token is accepted once those before it were; in a tree a slow fall.
     """
 
-    def __init__(self, shape: Shape = "chain", *, prior: float = 0.7, weight: float = 3.0) -> None:
+    def __init__(
+        self, shape: Shape = "chain", *, prior: float = 0.7, weight: float = 3.0, within: Acceptance | None = None
+    ) -> None:
+        """prior: what alpha is taken to be, with the weight of `weight` trials, before anything is known. within: the
+        acceptance of more proposals than these, whose running alpha is then the prior, and which learns too."""
         self._shape = shape
         self._prior = prior
         self._weight = weight
+        self._within = within
         self._alpha = Share()
         self._nodes: list[Share] = []
 
-    def observe(self, proposal: Proposal, path: Sequence[int]) -> None:
+    def observe(self, proposal: Proposal, path: Sequence[int], known: int | None = None) -> None:
+        """path: the accepted nodes. known: nodes deeper than so many tokens are not judged, as what the target would
+        have said there is not known (the proposal was not shown to it, only compared with what it then said)."""
+        if self._within is not None:
+            self._within.observe(proposal, path, known)
         kept = set(path)
+        depths: list[int] = []
         while len(self._nodes) < len(proposal):
             self._nodes.append(Share())
-        for node in range(len(proposal)):
-            self._nodes[node].add(node in kept)
+        for node, parent in enumerate(proposal.parents.tolist()):
+            depths.append(1 + (depths[parent] if parent != ROOT else 0))
+            if known is None or depths[node] <= known:
+                self._nodes[node].add(node in kept)
         if self._shape == "tree":
             self._alpha.add(bool(path))
         else:
-            for position in range(min(len(path) + 1, len(proposal))):
+            judged = len(proposal) if known is None else min(known, len(proposal))
+            for position in range(min(len(path) + 1, judged)):
                 self._alpha.add(position < len(path))
 
     @property
     def alpha(self) -> float:
         """chain: chance that a proposed token is accepted given those before it; tree: that any first token is."""
-        return self._alpha.mean(self._prior, self._weight)
+        return self._alpha.mean(self._prior if self._within is None else self._within.alpha, self._weight)
 
     def shares(self, n: int) -> list[float]:
         """share(0) .. share(n-1)."""
@@ -129,7 +107,7 @@ class Acceptance:
         return shares
 
 
-def best_length(costs: Costs, shares: Sequence[float]) -> tuple[int, float]:
+def best_length(costs: Pricing, shares: Sequence[float]) -> tuple[int, float]:
     """(n, tokens a second) of the best number of nodes to propose, 0 being plain decoding."""
     best, rate, emitted = 0, 1 / costs.step(0), 1.0
     for n, share in enumerate(shares, start=1):
@@ -151,7 +129,7 @@ class Controller:
     most: nodes at most. confidence buckets serve `more`, for drafters that can tell how sure they are.
     """
 
-    costs: Costs
+    costs: Pricing
     most: int = 8
     shape: Shape = "chain"
     allowance: float = 0.015
@@ -204,6 +182,11 @@ class Controller:
 
     def _bucket(self, confidence: float) -> Share:
         return self._by_confidence[min(int(confidence * 8), 7)]
+
+    @property
+    def trying(self) -> bool:
+        """Whether the last budget was a try, not expected to pay."""
+        return self._trying
 
     def observe(self, proposal: Proposal, path: Sequence[int], confidences: Sequence[float] = ()) -> None:
         """What became of the proposal; an empty one was a plain step. confidences: as given to `more`."""

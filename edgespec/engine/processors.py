@@ -88,7 +88,7 @@ class Processor:
         with np.errstate(over="ignore"):  # towards -inf, which is right: a tiny temperature is nearly greedy
             weights /= weights.dtype.type(max(self.sampling.temperature, 1e-37))
         np.exp(weights, out=weights)
-        probabilities = weights.astype(np.float64)
+        probabilities: np.ndarray = weights.astype(np.float64)
         probabilities /= probabilities.sum()
         keep = self._kept(probabilities)
         if keep is not None:
@@ -111,14 +111,16 @@ class Processor:
             order = top_k(probabilities, len(probabilities))
             sums = np.cumsum(probabilities[order])
         order = order[: int(np.searchsorted(sums, top_p, side="right")) + 1]
-        return order[probabilities[order] >= min_p * probabilities[order[0]]] if min_p else order
+        if min_p:
+            order = order[probabilities[order] >= min_p * probabilities[order[0]]]
+        return order
 
     def _adjusted(self, logits: np.ndarray, history: Sequence[int]) -> np.ndarray:
         """The row after mask, penalties and bias: a view of `logits` when there are none."""
         row = logits[: self.vocab_size]
         if self._plain:
             return row
-        row = row.copy()
+        row = np.array(row)
         if self._constraint is not None:
             allowed = self._constraint.allowed(history[self._prompt_length :])
             if allowed is not None:

@@ -184,7 +184,7 @@ def _ratio(p: float, q: float) -> float:
 
 
 def _without(weights: np.ndarray, tokens: tuple[int, ...]) -> np.ndarray:
-    left = weights.copy()
+    left = np.array(weights)
     left[list(tokens)] = 0.0
     return left
 
@@ -192,4 +192,7 @@ def _without(weights: np.ndarray, tokens: tuple[int, ...]) -> np.ndarray:
 def _normalized(weights: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
     """`weights` scaled to sum 1; where they sum to zero, `otherwise` (see the module's note)."""
     total = float(weights.sum())
-    return weights / total if total > 0 else otherwise
+    if total <= 0:
+        return otherwise
+    scaled: np.ndarray = weights / total
+    return scaled

@@ -13,7 +13,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edgespec.engine.controller import Acceptance, Controller, Costs, Share, best_length
+from edgespec.engine.controller import Acceptance, Controller, Share, best_length
+from edgespec.engine.costs import Costs
 from edgespec.engine.proposal import NOTHING, ROOT, Proposal, chain
 from edgespec.errors import EdgespecError
 

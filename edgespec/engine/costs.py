@@ -1,0 +1,113 @@
+"""What a step lasts on this machine: measured beforehand, or learned from the steps themselves."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Protocol
+
+from ..errors import EdgespecError
+
+
+class Pricing(Protocol):
+    def step(self, n: int) -> float:
+        """Seconds of a whole step over n proposed nodes; plain decoding at 0."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What things last on this machine, in seconds.
+
+    t_target: by n, a target pass over n tokens; n = 1 must be there, other lengths are interpolated, longer ones go on
+    with the last slope. t_draft: drafting one more token. overhead: what a step with any proposal costs beyond both.
+    """
+
+    t_target: Mapping[int, float]
+    t_draft: float = 0.0
+    overhead: float = 0.0
+
+    def __post_init__(self) -> None:
+        if 1 not in self.t_target or min(self.t_target.values()) <= 0 or min(self.t_draft, self.overhead) < 0:
+            raise EdgespecError(
+                f"costs need seconds above 0 of a target pass over 1 token, and none below 0 elsewhere; got {self}"
+            )
+
+    def target(self, n: int) -> float:
+        if n in self.t_target:
+            return self.t_target[n]
+        known = sorted(self.t_target)
+        below = max(length for length in known if length < n)
+        above = min((length for length in known if length > n), default=None)
+        if above is None:
+            if below == 1:
+                return self.t_target[1]
+            above, below = below, known[known.index(below) - 1]
+        slope = (self.t_target[above] - self.t_target[below]) / (above - below)
+        return self.t_target[below] + max(0.0, slope) * (n - below)
+
+    def step(self, n: int) -> float:
+        """A whole step over n proposed nodes; plain decoding at 0."""
+        return self.target(n + 1) + (self.overhead + n * self.t_draft if n else 0.0)
+
+
+PRIOR = Costs({1: 1.0, 2: 1.06, 4: 1.2, 8: 1.6, 16: 2.6})
+"""v(n) that a meter starts from: a 1 B int4 target on a CPU, in units of its own pass over one token."""
+
+
+class Meter:
+    """Learns t(n) from steps as they are timed: the median of the last few at each length that occurred, and in between
+    and beyond, `prior` scaled as the neighbouring lengths say. So one step of any length sets the scale, and a machine
+    that slows down is followed."""
+
+    def __init__(self, prior: Costs = PRIOR, memory: int = 9) -> None:
+        self._prior = prior
+        self._memory = memory
+        self._seconds: dict[int, deque[float]] = {}
+        self._ratios: dict[int, float] = {}
+
+    def add(self, n: int, seconds: float) -> None:
+        """A target pass over n tokens, with what always goes with it."""
+        timed = self._seconds.setdefault(n, deque(maxlen=self._memory))
+        timed.append(seconds)
+        self._ratios[n] = median(timed) / self._prior.target(n)
+
+    def target(self, n: int) -> float:
+        return self._prior.target(n) * self._ratio(n)
+
+    def _ratio(self, n: int) -> float:
+        if n in self._ratios or not self._ratios:
+            return self._ratios.get(n, 1.0)
+        below = max((length for length in self._ratios if length < n), default=None)
+        above = min((length for length in self._ratios if length > n), default=None)
+        if below is None or above is None:
+            return self._ratios[above if below is None else below]  # type: ignore[index]
+        share = (n - below) / (above - below)
+        return self._ratios[below] * (1 - share) + self._ratios[above] * share
+
+
+class Metered:
+    """One drafter's prices: the target's from a shared meter, its own seconds a proposal and a node learned too."""
+
+    def __init__(self, meter: Meter, *, per_node: bool, own: float | None = None) -> None:
+        """per_node: whether drafting n nodes takes n times what one takes (a model's passes), or the same for all.
+        own: those seconds where they are known beforehand."""
+        self._meter = meter
+        self._per_node = per_node
+        self._timed: deque[float] = deque(maxlen=9)
+        self._own = own
+
+    def add(self, n: int, seconds: float) -> None:
+        """A proposal of n nodes took so long to make."""
+        self._timed.append(seconds / max(1, n) if self._per_node else seconds)
+        self._own = median(self._timed)
+
+    def own(self, n: int) -> float:
+        """Seconds to draft n nodes. Unknown, it is a tenth of a target pass a node for a model, nothing for others."""
+        if self._own is None:
+            return 0.1 * n * self._meter.target(1) if self._per_node else 0.0
+        return self._own * n if self._per_node else self._own
+
+    def step(self, n: int) -> float:
+        return self._meter.target(n + 1) + (self.own(n) if n else 0.0)

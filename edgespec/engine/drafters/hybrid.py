@@ -1,0 +1,195 @@
+"""Several drafters in one: at every step the proposal that promises most tokens a second, plain decoding among them.
+
+Cheap drafters are asked first, and a dearer one only where it promises more than what is already on the table; so a
+draft model fills in where there is nothing to copy. What a drafter is worth is learned as it goes, by how sure it is
+(its `grade`, when it has one), and what things last is read off a clock: from a proposal to the target's word on it is
+a target pass. With one member it is that drafter under a controller.
+
+Keeping the target's distribution: whether a drawn proposal is used, and how much of it, is settled before it is drawn.
+Chosen ones may be looked at, cut, and laid aside; what the target then said still tells how good they would have been.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..controller import Acceptance, Controller, Shape, best_length
+from ..costs import Meter, Metered
+from ..proposal import NOTHING, ROOT, Drafter, Proposal, Verified
+
+_DEAR = 0.02
+"""Share of a plain step from which a proposal's own time counts as worth saving."""
+_PATIENCE = 32
+"""Steps after which a drafter that promised too little is asked again, to be compared with what the target says."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A drafter and what is known of it beforehand.
+
+    cost: seconds a proposal, or a node where per_node (a model, one pass a token); None to learn it. most: nodes at
+    most. chosen: its proposals are never drawn (they carry no q), whatever the request.
+    """
+
+    drafter: Drafter
+    shape: Shape = "chain"
+    most: int = 8
+    cost: float | None = None
+    per_node: bool = False
+    chosen: bool = True
+
+
+class _Seat:
+    """A member with what was learned of it."""
+
+    def __init__(self, member: Member, meter: Meter) -> None:
+        self.member = member
+        self.prices = Metered(meter, per_node=member.per_node, own=member.cost)
+        self.overall = Acceptance(member.shape)
+        self.passed_over = 0
+        self._by_grade: dict[int, Controller] = {}
+
+    def controller(self) -> Controller:
+        """For the proposal just made, or about to be made: by how sure the drafter is, in powers of two."""
+        grade = min(int(getattr(self.member.drafter, "grade", 0)).bit_length(), 5) if self.member.chosen else 0
+        if grade not in self._by_grade:
+            self._by_grade[grade] = Controller(
+                self.prices,
+                self.member.most,
+                self.member.shape,
+                acceptance=Acceptance(self.member.shape, within=self.overall),
+            )
+        return self._by_grade[grade]
+
+    def promise(self) -> float:
+        """Tokens a second that its proposals bring on the whole."""
+        return best_length(self.prices, self.overall.shares(self.member.most))[1]
+
+
+class HybridDrafter:
+    """See Drafter. `begin` starts a new text; what was learned of the members and the machine stays."""
+
+    name = "hybrid"
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        *,
+        meter: Meter | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._meter = meter or Meter()
+        self._clock = clock
+        self._seats = [_Seat(member, self._meter) for member in members]
+        self._seats.sort(key=lambda seat: (seat.member.per_node, not seat.member.chosen, seat.member.cost or 0.0))
+        self.proposals = {seat.member.drafter.name: 0 for seat in self._seats}
+        """By drafter, how often its proposal was shown to the target."""
+        self._settle()
+
+    def _settle(self) -> None:
+        self._shown: Controller | None = None
+        self._aside: list[tuple[Controller, Proposal]] = []  # chosen proposals that are not shown
+        self._declined: list[Controller] = []
+        self._handed_over: float | None = None
+
+    def begin(self, prompt_ids: Sequence[int]) -> None:
+        self._settle()
+        for seat in self._seats:
+            seat.member.drafter.begin(prompt_ids)
+
+    def propose(self, budget: int) -> Proposal:
+        self._settle()
+        best, proposal, owner = 1 / self._meter.target(1), NOTHING, None
+        for seat in self._seats if budget > 0 else ():
+            if seat.member.chosen and not seat.member.per_node:
+                offer = self._look(seat, budget, best)
+            else:
+                offer = self._commit(seat, budget, best, owner is None)
+            if offer is not None:
+                if self._shown is not None and owner is not None and owner.member.chosen:
+                    self._aside.append((self._shown, proposal))
+                self._shown, proposal, best = offer
+                owner = seat
+        if owner is not None:
+            self.proposals[owner.member.drafter.name] += 1
+        self._handed_over = self._clock()
+        return proposal
+
+    def _look(self, seat: _Seat, budget: int, best: float) -> tuple[Controller, Proposal, float] | None:
+        """Ask for a chosen proposal, and cut it to what is worth its while; None when that is nothing."""
+        dear = seat.prices.own(1) > _DEAR * self._meter.target(1)
+        if dear and seat.passed_over < _PATIENCE and seat.promise() <= best:
+            seat.passed_over += 1
+            return None
+        seat.passed_over = 0
+        proposal = self._ask(seat, min(budget, seat.member.most))
+        if not len(proposal):
+            return None
+        controller = seat.controller()
+        n, rate = best_length(seat.prices, controller.acceptance.shares(len(proposal)))
+        if not n or rate <= best:
+            self._aside.append((controller, proposal))
+            return None
+        return controller, _first(proposal, n), rate
+
+    def _commit(
+        self, seat: _Seat, budget: int, best: float, unopposed: bool
+    ) -> tuple[Controller, Proposal, float] | None:
+        """Settle how much a drawn or costly proposal should be, then ask for it and use it as it comes."""
+        controller = seat.controller()
+        n = controller.budget(budget)
+        if not n:
+            self._declined.append(controller)
+            return None
+        if controller.rate <= best and not (controller.trying and unopposed):
+            return None
+        proposal = self._ask(seat, n)
+        return (controller, proposal, controller.rate) if len(proposal) else None
+
+    def _ask(self, seat: _Seat, budget: int) -> Proposal:
+        started = self._clock()
+        proposal = seat.member.drafter.propose(budget)
+        if len(proposal) or not seat.member.per_node:
+            seat.prices.add(len(proposal), self._clock() - started)
+        return proposal
+
+    def observe(self, verified: Verified) -> None:
+        if self._handed_over is not None:
+            self._meter.add(len(verified.proposal) + 1, self._clock() - self._handed_over)
+            if self._shown is not None:
+                self._shown.observe(verified.proposal, verified.path)
+            for controller, proposal in self._aside:
+                agreed = _agreed(proposal, verified.emitted)
+                controller.acceptance.observe(proposal, agreed, known=len(verified.emitted))
+            if self._shown is None:
+                for controller in self._declined:
+                    controller.observe(NOTHING, ())
+        self._settle()
+        for seat in self._seats:
+            seat.member.drafter.observe(verified)
+
+    def close(self) -> None:
+        for seat in self._seats:
+            seat.member.drafter.close()
+
+
+def _first(proposal: Proposal, n: int) -> Proposal:
+    """Its first n nodes, which are a tree too, as parents stand first."""
+    if n == len(proposal):
+        return proposal
+    parents = proposal.parents[:n]
+    q = {parent: proposal.q[parent] for parent in set(parents.tolist()) if parent in proposal.q}
+    return Proposal(proposal.tokens[:n], parents, q, proposal.replaced)
+
+
+def _agreed(proposal: Proposal, emitted: Sequence[int]) -> list[int]:
+    """The nodes of a chosen proposal along which the text then went."""
+    path: list[int] = []
+    last = ROOT
+    for node, parent in enumerate(proposal.parents.tolist()):
+        if parent == last and len(path) < len(emitted) and proposal.tokens[node] == emitted[len(path)]:
+            path.append(node)
+            last = node
+    return path
