@@ -15,13 +15,13 @@ from edgespec.sampling import Sampling
 from edgespec.staging import require_absent, require_folder, write_atomically
 
 from .cases import cases_of
-from .contamination import split, training_index_of
 from .engines import Backend
 from .markdown import markdown
 from .measurement import Measurement, now
 from .page import render_page
 from .plan import GAMMAS, THRESHOLDS, check_gammas, choose_modes, kinds
 from .prompts import Suite, load_suite
+from .prompts.contamination import split, training_index_of
 from .report import build_report
 from .rows import DiskFull, Header, Journal, Line, Stop, latest_rows
 from .stopping import Limits

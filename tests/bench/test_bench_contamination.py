@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edgespec.bench.contamination import THRESHOLD, split, training_index_of
-from edgespec.bench.suite import Prompt, Suite
+from edgespec.bench.prompts.contamination import THRESHOLD, split, training_index_of
+from edgespec.bench.prompts.suite import Prompt, Suite
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair, read_manifest, record_files, write_manifest
 from edgespec.training_index import INDEX_FILE, TrainingIndex

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from edgespec.bench.downloads import DOWNLOADS, Download, downloaded_suite, fetch, is_fetched, stored_at
 from edgespec.bench.prompts import load_suite
+from edgespec.bench.prompts.downloads import DOWNLOADS, Download, downloaded_suite, fetch, is_fetched, stored_at
 from edgespec.errors import EdgespecError
 from edgespec.progress import Silent
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from edgespec.bench import hub_sets
-from edgespec.bench.hub_sets import HUB_SETS, hub_suite
-from edgespec.bench.prompts import load_suite
-from edgespec.bench.suite import Prompt
+from edgespec.bench.prompts import hub_sets, load_suite
+from edgespec.bench.prompts.hub_sets import HUB_SETS, hub_suite
+from edgespec.bench.prompts.suite import Prompt
 from edgespec.errors import EdgespecError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from edgespec.bench.contamination import split
-from edgespec.bench.packaged import PACKAGED, TASKS, Packaged, packaged_suite
+from edgespec.bench.prompts.contamination import split
+from edgespec.bench.prompts.packaged import PACKAGED, TASKS, Packaged, packaged_suite
 from edgespec.bundled import bundled_checkpoints
 from edgespec.errors import EdgespecError
 from edgespec.training_index import INDEX_FILE, TrainingIndex

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from edgespec.bench import downloads
+from edgespec.bench.prompts import downloads
 from edgespec.commands.prompts import app
 from edgespec.errors import EdgespecError
 

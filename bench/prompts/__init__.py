@@ -1,9 +1,10 @@
 """What `--prompts` may name, and the suite that it means.
 
-suite.py       what a prompt and a suite are, JSON lines
-packaged.py    the suites that come with edgespec
-downloads.py   suites of others, fetched once at a pinned hash
-hub_sets.py    datasets of the Hugging Face hub
+suite.py          what a prompt and a suite are, JSON lines
+packaged.py       the suites that come with edgespec
+downloads.py      suites of others, fetched once at a pinned hash
+hub_sets.py       datasets of the Hugging Face hub
+contamination.py  what a draft has seen of them
 """
 
 from __future__ import annotations

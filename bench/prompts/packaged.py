@@ -45,7 +45,7 @@ def packaged_suite(name: str) -> Suite:
 
 
 def _read(file: str) -> tuple[Prompt, ...]:
-    resource = resources.files(__package__) / "prompts" / f"{file}.jsonl"
+    resource = resources.files(__package__) / f"{file}.jsonl"
     if not resource.is_file():
         raise EdgespecError(f"the prompts '{file}.jsonl' are missing from this installation; install edgespec again")
     return parse(resource.read_text(encoding="utf-8"), f"{file}.jsonl")
