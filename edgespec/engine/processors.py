@@ -20,8 +20,8 @@ from ..errors import EdgespecError
 from ..sampling import Sampling
 from .topk import top_k
 
-_FIRST_LOOK = 1024
-"""Tokens that top-p sorts before it sorts the whole vocabulary; they nearly always hold the nucleus."""
+_LOOKS = (64, 1024)
+"""How many tokens top-p sorts before it sorts the whole vocabulary; the first few nearly always hold the nucleus."""
 
 
 class Constraint(Protocol):
@@ -105,11 +105,11 @@ class Processor:
         top_p, min_p = self.sampling.top_p, self.sampling.min_p
         if top_p == 1:
             return np.flatnonzero(probabilities >= min_p * probabilities.max()) if min_p else None
-        order = top_k(probabilities, _FIRST_LOOK)
-        sums = np.cumsum(probabilities[order])
-        if sums[-1] <= top_p and len(order) < len(probabilities):
-            order = top_k(probabilities, len(probabilities))
+        for look in (*_LOOKS, len(probabilities)):
+            order = top_k(probabilities, look)
             sums = np.cumsum(probabilities[order])
+            if sums[-1] > top_p:
+                break
         order = order[: int(np.searchsorted(sums, top_p, side="right")) + 1]
         if min_p:
             order = order[probabilities[order] >= min_p * probabilities[order[0]]]
@@ -137,9 +137,10 @@ class Processor:
         if of.repetition_penalty != 1:
             if self._prompt_ids is None:
                 self._prompt_ids = np.unique(np.asarray(history[: self._prompt_length], np.int64))
-            seen = np.union1d(self._prompt_ids, answer)
-            values = row[seen]
-            row[seen] = np.where(values >= 0, values / of.repetition_penalty, values * of.repetition_penalty)
+            fresh = answer[~np.isin(answer, self._prompt_ids, assume_unique=True)]
+            for seen in (self._prompt_ids, fresh):
+                values = row[seen]
+                row[seen] = np.where(values >= 0, values / of.repetition_penalty, values * of.repetition_penalty)
         for penalties in (
             np.full(len(answer), of.presence_penalty) if of.presence_penalty else None,
             of.frequency_penalty * counts if of.frequency_penalty else None,

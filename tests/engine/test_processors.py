@@ -143,6 +143,27 @@ def test_draws_follow_their_distribution() -> None:
     assert sorted(draw_distinct(q, 9, rng)) == [0, 2, 3]
 
 
+def test_a_draw_from_a_large_vocabulary_follows_its_distribution() -> None:
+    """Null: tokens of 1,500, most of probability zero, by blocks and the last in a block that is not whole. 1e-4."""
+    q, rng = np.zeros(1500), np.random.default_rng(4)
+    ids = [0, 3, 511, 512, 700, 1023, 1024, 1499]
+    q[ids] = [0.05, 0.2, 0.1, 0.15, 0.05, 0.1, 0.05, 0.3]
+    counts = Counter(draw(q, rng) for _ in range(4000))
+    assert set(counts) <= set(ids)
+    assert chisquare([counts[token] for token in ids], 4000 * q[ids]).pvalue > 1e-4
+
+
+def test_the_end_of_the_interval_falls_on_a_token_that_can_be_drawn() -> None:
+    class Last:
+        def random(self) -> float:
+            return 1.0  # beyond what a generator gives, as rounding may make it
+
+    for size in (5, 1100, 2000):
+        q = np.zeros(size)
+        q[2] = 1.0
+        assert draw(q, Last()) == 2  # type: ignore[arg-type]
+
+
 def test_sampling_is_frozen_hashable_and_travels() -> None:
     bias = {3: -1.0}
     how = Sampling(logit_bias=bias, stop_token_ids=[5], stop_strings=["\n\n"])  # type: ignore[arg-type]

@@ -116,7 +116,7 @@ class NgramDrafter:
     def propose(self, budget: int) -> Proposal:
         if budget < 1 or not self._context:
             return NOTHING
-        q: dict[int, np.ndarray] = {}
+        drawn_from: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
         def options(node: int, context: Context) -> list[tuple[int, float]]:
             known = self._table.successors(context[-self._longest :])
@@ -125,20 +125,19 @@ class NgramDrafter:
             if not known:
                 return []
             ids, chances = np.fromiter(known, np.int64), np.fromiter(known.values(), np.float64)
-            q[node] = np.zeros(self._vocab_size)
-            q[node][ids] = chances
+            drawn_from[node] = ids, chances
             drawn = ids[draw_distinct(chances, self._width, self._rng)]
             return list(zip(drawn.tolist(), _RANKS, strict=False))
 
         tokens, parents = grow(budget, self._context, options, depth=self._depth, least=self._least)
         if not tokens:
             return NOTHING
-        used = set(parents)
-        return Proposal(
-            np.asarray(tokens, np.int64),
-            np.asarray(parents, np.int32),
-            {parent: distribution for parent, distribution in q.items() if parent in used},
-        )
+        q: dict[int, np.ndarray] = {}
+        for parent in drawn_from.keys() & set(parents):
+            ids, chances = drawn_from[parent]
+            q[parent] = np.zeros(self._vocab_size)
+            q[parent][ids] = chances
+        return Proposal(np.asarray(tokens, np.int64), np.asarray(parents, np.int32), q)
 
     def observe(self, verified: Verified) -> None:
         for token in verified.emitted:
