@@ -82,6 +82,15 @@ def notes(report: Mapping[str, Any]) -> list[str]:
     for role, passes in report["passes"].items():
         if passes["error"]:
             said.append(f"Single passes of the {role} could not be measured: {passes['error']}")
+    sameness = report["sameness"]
+    if sameness and sameness["error"]:
+        said.append(f"The control in a batch could not be run: {sameness['error']}")
+    for name, same in (sameness["exact"] if sameness else {}).items():
+        if same["matched"] < same["total"]:
+            said.append(
+                f"Even without rounding {name} gave plain's answer in only {same['matched']} of {same['total']} cases: "
+                "look into it with edgespec verify."
+            )
     if CONTROL in arms:
         said.append(_said_of_control(arms[CONTROL]["speedup"]))
     if UNTOUCHED in arms and arms[UNTOUCHED]["speedup"]["verdict"] == "faster":

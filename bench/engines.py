@@ -74,14 +74,16 @@ class CostMeter(Protocol):
 class Backend:
     """Engines, meters, the settings to try, and what is known of machine and device.
 
-    measure_bandwidth: bytes per second that a device reads at best. check: raises EdgespecError when a device is absent
-    or cannot run a mode. same_as_default: candidates that a trial leaves out, because they are what the device does
-    anyway. settle: waits for a quiet machine.
+    measure_bandwidth: bytes per second that a device reads at best. answer_together, logit_gaps: see control.py. check:
+    raises EdgespecError when a device is absent or cannot run a mode. same_as_default: candidates that a trial leaves
+    out, because they are what the device does anyway. settle: waits for a quiet machine.
     """
 
     open_engine: EngineFactory
     measure_costs: CostMeter | None
     measure_bandwidth: Callable[[str], float] | None
+    answer_together: Callable[..., list[list[int]]] | None
+    logit_gaps: Callable[..., list[float]] | None
     candidates: Mapping[str, Mapping[str, Any]]
     machine: Mapping[str, Any]
     machine_fingerprint: str
@@ -113,6 +115,8 @@ class Backend:
             open_engine=cast(EngineFactory, isolated),
             measure_costs=cast(CostMeter, costs),
             measure_bandwidth=lambda device: float(in_a_worker("bandwidth", device=device)),
+            answer_together=lambda pair, **how: list(in_a_worker("together", pair=str(pair.root), **how)),
+            logit_gaps=lambda pair, **how: list(in_a_worker("logit_gaps", pair=str(pair.root), **how)),
             candidates=PLAIN_CANDIDATES,
             machine=machine.describe(),
             machine_fingerprint=machine.fingerprint(),

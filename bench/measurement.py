@@ -18,13 +18,14 @@ from edgespec.sampling import GREEDY, Sampling
 
 from . import calibration
 from .cases import Case, PromptBook, cases_of
+from .control import EXACT_CASES, EXACT_TOKENS, exact_arms, first_differences
 from .disturbance import RETRIES, RETRY_SHARE, Watch
 from .engines import Backend, EnginePool
 from .isolation import EngineFailed, EngineLost
 from .plan import REFERENCE, Arm, measured_arms, settings_arms
-from .prompts import Suite
+from .prompts import Suite, spread
 from .report import settings_choice
-from .rows import Bandwidth, Header, Journal, Passes, Row, Session, Stop, latest_rows
+from .rows import Bandwidth, Gap, Header, Journal, Passes, Row, Sameness, Session, Stop, latest_rows
 from .schedule import Block, blocks
 from .stopping import Limits, enough, spent
 
@@ -64,8 +65,10 @@ class Measurement:
             self.pool.keep(arms)
             if not any(isinstance(line, Stop) and line.complete for line in self.journal.lines):
                 self._measure(arms)
-            self.pool.close()
             reference = next(arm for arm in arms if arm.name == REFERENCE)
+            if header.sameness and not header.sampling:
+                self._check_sameness(arms, reference)
+            self.pool.close()
             self._meter_bandwidth()
             self._meter_passes(reference, arms)
         finally:
@@ -121,6 +124,63 @@ class Measurement:
             if not decision.go_on or repetition >= header.max_repetitions:
                 self.journal.append(Stop(repetitions=repetition, reason=decision.reason))
                 return
+
+    def _check_sameness(self, arms: Sequence[Arm], reference: Arm) -> None:
+        """Every engine once under exact settings, plain in a batch, and the logit gap of each difference."""
+        checked = exact_arms(arms)
+        first = {case.prompt: case for case in reversed(self.cases) if case.turn == 1}
+        cases = [first[prompt.id] for prompt in spread(self.suite.prompts, EXACT_CASES)]
+        todo = self._missing(blocks("exact", checked, cases, 0, self.header.seed))
+        tokens = min(EXACT_TOKENS, self.header.max_new_tokens)
+        if len(checked) > 1 and todo:
+            self.pool.keep(checked)
+            with self.progress.task("the same answers in f32?", total=len(todo) * len(checked)) as task:
+                for block in todo:
+                    self._measure_block(block, tokens, task)
+        if any(isinstance(line, Sameness) and line.error is None for line in self.journal.lines):
+            return
+        rows = latest_rows(self.journal.lines, "measure")
+        if any(row.tokens for row in rows):
+            reading = next(arm for arm in checked if arm.name == REFERENCE)
+            with self.progress.task("plain in a batch, the control", total=1):
+                self.journal.append(self._control(rows, reference, reading))
+
+    def _control(self, rows: Sequence[Row], reference: Arm, reading: Arm) -> Sameness:
+        """reading: the arm whose engine turns prompts into tokens."""
+        own = {row.case: row for row in rows if row.arm == REFERENCE and row.repetition == 0 and row.tokens}
+        if self.backend.answer_together is None or self.backend.logit_gaps is None or not own:
+            return Sameness()
+        try:
+            engine = self.pool.get(reading)
+            ids = {case.id: self.book.ids(case, engine) for case in self.cases if case.id in own}
+            device = self.header.device
+            answers = self.backend.answer_together(
+                self.pair,
+                device=device,
+                settings=dict(reference.settings),
+                prompts=list(ids.values()),
+                max_new_tokens=self.header.max_new_tokens,
+            )
+            matched = sum(own[case].token_ids == answer for case, answer in zip(ids, answers, strict=True))
+            found = first_differences(rows)
+            gaps = self.backend.logit_gaps(
+                self.pair,
+                device=device,
+                places=[
+                    (ids[row.case], plain.token_ids[:place], plain.token_ids[place], row.token_ids[place])
+                    for row, plain, place in found
+                ],
+            )
+        except Exception as error:
+            return Sameness(error=_sentence(error))
+        return Sameness(
+            control_matched=matched,
+            control_total=len(ids),
+            gaps=[
+                Gap(arm=row.arm, case=row.case, position=place, logit_gap=gap)
+                for (row, _, place), gap in zip(found, gaps, strict=True)
+            ],
+        )
 
     def _missing(self, schedule: Iterable[Block]) -> list[Block]:
         """Blocks that are not whole: one that was cut short is measured again, so that its arms stay seconds apart."""

@@ -133,12 +133,28 @@ def build_report(lines: Sequence[Line]) -> dict[str, Any]:
             "limit_gb_per_second": bandwidth.bytes_per_second and bandwidth.bytes_per_second / 1e9,
             "error": bandwidth.error,
         },
-        "sameness": next((line.found for line in reversed(lines) if isinstance(line, Sameness)), None),
+        "sameness": _sameness(lines),
         "conditions": conditions(run.rows, sessions),
         "repetition": {"median": median(run.repetition.values()) if run.repetition else None, "run": st.REPEAT_RUN},
     }
     report["notes"] = [*header.notes, *notes(report)]
     return report
+
+
+def _sameness(lines: Sequence[Line]) -> dict[str, Any] | None:
+    """What the checks beside the timed rows found; None when they were not made."""
+    exact = latest_rows(lines, "exact")
+    found = next((line for line in reversed(lines) if isinstance(line, Sameness)), None)
+    if found is None and not exact:
+        return None
+    found = found or Sameness()
+    compared = {arm: st.sameness(exact, arm, REFERENCE) for arm in dict.fromkeys(row.arm for row in exact)}
+    return {
+        "exact": {arm: asdict(same) for arm, same in compared.items() if same is not None and arm != REFERENCE},
+        "batched_control": {"matched": found.control_matched, "total": found.control_total},
+        "gaps": [gap.model_dump() for gap in found.gaps],
+        "error": found.error,
+    }
 
 
 def _header(lines: Sequence[Line]) -> Header:

@@ -56,6 +56,7 @@ class Header(_Line):
     repetitions: int
     max_repetitions: int
     precision: float
+    sameness: bool = True
     budget_s: float | None = None
     max_new_tokens: int
     seed: int
@@ -79,6 +80,7 @@ IDENTITY: dict[str, Callable[[Header], Any]] = {
     "another number of repetitions": lambda header: [header.repetitions, header.max_repetitions],
     "another precision or budget": lambda header: [header.precision, header.budget_s],
     "another length of answers": lambda header: header.max_new_tokens,
+    "other checks": lambda header: header.sameness,
     "another seed": lambda header: header.seed,
     "another machine": lambda header: header.machine_fingerprint,
     "other versions of the software": lambda header: header.versions,
@@ -126,11 +128,24 @@ class Bandwidth(_Line):
     error: str | None = None
 
 
+class Gap(_Line):
+    """A first difference between an arm's answer and plain's, and how far plain's token is ahead (see control.py)."""
+
+    arm: str
+    case: str
+    position: int
+    logit_gap: float
+
+
 class Sameness(_Line):
-    """What a check beside the timed rows found (see sameness.py), as it goes into the report."""
+    """What the checks beside the timed rows found. control_matched, control_total: plain's answers of repetition 0 that
+    plain in a batch repeats token for token; None where it could not be run, and `error` says why."""
 
     phase: Literal["sameness"] = "sameness"
-    found: dict[str, Any]
+    control_matched: int | None = None
+    control_total: int | None = None
+    gaps: list[Gap] = []
+    error: str | None = None
 
 
 class Stop(_Line):
@@ -151,7 +166,7 @@ class Row(_Line):
     error: why there is no answer, with every figure then None.
     """
 
-    phase: Literal["settings", "warmup", "history", "measure"]
+    phase: Literal["settings", "warmup", "history", "measure", "exact"]
     case: str
     prompt: str
     category: str

@@ -51,6 +51,7 @@ def run_bench(
     max_repetitions: int | None = None,
     precision: float = 0.03,
     budget_s: float | None = None,
+    sameness: bool = True,
     seed: int = 0,
     answer_timeout_s: float | None = None,
     progress: Progress = SILENT,
@@ -64,6 +65,7 @@ def run_bench(
     prompt, a set of cases for each length. temperature above 0 samples, with the same seed in every arm.
     repetitions: at least; more are measured, up to max_repetitions (None: as many as repetitions), until every interval
     is within `precision` of its speed-up or `budget_s` seconds are spent (see stopping.py).
+    sameness: also run every engine under exact settings, and plain in a batch as a control (see control.py).
     `out` must not exist, or hold an unfinished run with the same options, which then goes on.
     An arm that fails leaves rows with its error; only plain decoding must work. Raises EdgespecError.
     """
@@ -111,6 +113,7 @@ def run_bench(
         repetitions=repetitions,
         max_repetitions=max_repetitions,
         precision=precision,
+        sameness=sameness,
         budget_s=budget_s,
         max_new_tokens=max_new_tokens,
         seed=seed,

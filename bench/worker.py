@@ -20,6 +20,7 @@ from edgespec.pair import Pair
 from edgespec.sampling import Sampling
 
 from .bandwidth import measure_bandwidth
+from .control import logit_gaps, together
 from .sensors import peak_rss_bytes
 
 
@@ -35,6 +36,8 @@ class _Worker:
             "chat_prompt": lambda messages: self._engine.chat_prompt(messages),
             "generate": self.generate,
             "costs": self.costs,
+            "together": lambda pair, **how: together(Pair.open(pair, verify=False), **how),
+            "logit_gaps": lambda pair, **how: logit_gaps(Pair.open(pair, verify=False), **how),
             "bandwidth": lambda device: measure_bandwidth(device),
         }
 

@@ -37,6 +37,7 @@ def main() -> None:
             prompts=asked.prompts,
             max_new_tokens=asked.max_new_tokens,
             repetitions=asked.repetitions,
+            sameness=False,
             seed=seed,
         )
         found = next(arm for arm in report["arms"] if arm["name"] == "plain-again")["speedup"]

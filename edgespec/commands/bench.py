@@ -50,6 +50,9 @@ def run(
     ] = None,
     precision: Annotated[float, typer.Option(help="Half-width of every speed-up's 95 % interval to reach.")] = 0.03,
     budget_minutes: Annotated[float, typer.Option(help="No further repetition is begun past this time.")] = 20.0,
+    sameness: Annotated[
+        bool, typer.Option(help="Also check every engine in exact f32, and plain in a batch as a control.")
+    ] = True,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens of an answer at most.")] = 128,
     answer_timeout: Annotated[float, typer.Option(help="Seconds after which an answer is given up.")] = 300.0,
     seed: Annotated[int, typer.Option(help="Seed of the order of measurement and of the intervals.")] = 0,
@@ -90,6 +93,7 @@ def run(
             max_repetitions=max(repetitions, 5) if max_repetitions is None else max_repetitions,
             precision=precision,
             budget_s=budget_minutes * 60,
+            sameness=sameness,
             answer_timeout_s=answer_timeout,
             seed=seed,
             progress=terminal,

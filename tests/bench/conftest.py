@@ -45,6 +45,7 @@ class Script:
     settings_flip: tuple[str, int] | None = None
     calls: list[tuple[str, str, int | None]] = field(default_factory=list)
     costs: list[dict[str, Any]] = field(default_factory=list)
+    together: list[int] = field(default_factory=list)
     asked: list[tuple[str, list[int], Any]] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
     settled: int = 0
@@ -82,14 +83,20 @@ class ScriptedEngine:
         if (self.mode, gamma) in script.fail:
             raise RuntimeError("Check 'x' failed\nsecond line")
         assert (gamma is not None) == (self.mode == "draft"), "gamma is the draft arm's"
-        draw = random.Random(bytes(prompt_ids))
-        tokens = [draw.randrange(1000) for _ in range(max_new_tokens)]
-        for flip, here in ((script.flip, self.mode), (script.settings_flip, self.settings)):
-            if flip and flip[0] == here:
-                tokens[flip[1] :] = [token + 1000 for token in tokens[flip[1] :]]
-        plain_s = PLAIN_S * script.speed[self.settings] * (0.9 + 0.2 * draw.random())
+        tokens = self.tokens(prompt_ids, max_new_tokens)
+        plain_s = (
+            PLAIN_S * script.speed.get(self.settings, 1.0) * (0.9 + 0.2 * random.Random(bytes(prompt_ids)).random())
+        )
         steps, seconds = self._steps(tokens, plain_s, gamma)
         return Generation(tokens, steps, "length", TTFT_S, TTFT_S + seconds)
+
+    def tokens(self, prompt_ids: Sequence[int], max_new_tokens: int) -> list[int]:
+        draw = random.Random(bytes(prompt_ids))
+        tokens = [draw.randrange(1000) for _ in range(max_new_tokens)]
+        for flip, here in ((self.script.flip, self.mode), (self.script.settings_flip, self.settings)):
+            if flip and flip[0] == here:
+                tokens[flip[1] :] = [token + 1000 for token in tokens[flip[1] :]]
+        return tokens
 
     def _steps(self, tokens: list[int], plain_s: float, gamma: int | None) -> tuple[list[Step], float]:
         steps, start, seconds, turn = [Step((tokens[0],), 0, 0)], 1, 0.0, 0
@@ -121,7 +128,7 @@ def _backend(script: Script, candidates: Mapping[str, Mapping[str, Any]] | None 
     def open_engine(
         pair: Any, *, engine: str, device: str, draft_device: str | None, mode: str, settings: Mapping[str, Any]
     ) -> ScriptedEngine:
-        name = next(name for name, values in offered.items() if values == settings)
+        name = next((name for name, values in offered.items() if values == settings), "exact")
         if mode in script.load_fail:
             raise EdgespecError(f"the {mode} engine does not load")
         script.opened.append((mode, name))
@@ -134,6 +141,13 @@ def _backend(script: Script, candidates: Mapping[str, Mapping[str, Any]] | None 
             "target": {n: single * (1 + 0.05 * (n - 1)) for n in how["lengths"]},
             "draft": {n: single * 0.02 * n for n in how["draft_lengths"]},
         }
+
+    def answer_together(
+        pair: Any, *, device: str, settings: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int
+    ) -> list[list[int]]:
+        script.together.append(len(prompts))
+        plain = ScriptedEngine(script, "together", next(name for name, values in offered.items() if values == settings))
+        return [plain.tokens(prompt, max_new_tokens) for prompt in prompts]
 
     class ScriptedSensors:
         def start(self, pid: int | None = None) -> None:
@@ -155,6 +169,8 @@ def _backend(script: Script, candidates: Mapping[str, Mapping[str, Any]] | None 
         open_engine=cast(Any, open_engine),
         measure_costs=cast(Any, measure_costs),
         measure_bandwidth=lambda device: 25e9,
+        answer_together=answer_together,
+        logit_gaps=lambda pair, *, device, places: [0.25] * len(places),
         settle=settle,
         sensors=ScriptedSensors,
         candidates=offered,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgespec.bench.isolation import EngineLost
 from edgespec.bench.prompts import Prompt, Suite
 from edgespec.bench.rows import Journal, Row, latest_rows, read_lines
 from edgespec.bench.run import run_bench
@@ -48,7 +50,8 @@ def test_a_run_measures_every_arm_on_every_prompt(bench: Any, script: Any, tmp_p
     assert len(latest_rows(lines, "settings")) == 3 * 4 * 2
     assert latest_rows(lines, "warmup")
     assert report["complete"]
-    assert script.opened == [
+    assert sorted(script.opened[5:]) == [("draft", "exact"), ("lookup", "exact"), ("plain", "exact")]
+    assert script.opened[:5] == [
         ("plain", "default"), ("plain", "f32"), ("plain", "f32-dq128"), ("draft", "f32"), ("lookup", "f32")
     ]  # fmt: skip
     assert sorted(script.closed) == sorted(script.opened)
@@ -109,7 +112,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(bench: Any, script: Any, tmp_pat
     assert report["run"]["sessions"] == 2
     for arm, expected in zip(report["arms"], whole["arms"], strict=True):
         assert arm["speedup"] == expected["speedup"]
-    assert len(script.calls) - before < 24 + 6 + 120 + 10 + 6, "what was measured is not measured again"
+    assert len(script.calls) - before < 24 + 6 + 120 + 10 + 6 + 24, "what was measured is not measured again"
 
 
 def test_a_run_killed_in_the_middle_of_a_line_goes_on(bench: Any, tmp_path: Path) -> None:
@@ -272,7 +275,7 @@ def test_an_engine_that_dies_is_loaded_again_and_given_up_at_last(bench: Any, sc
     assert lookup["errors"]["count"] == 0 and lookup["answers"] == 24, "it died in the warm-up and came back"
     assert script.opened.count(("lookup", "default")) == 2
     script.lose = 99
-    report = bench("dead", settings="default")
+    report = bench("dead", settings="default", sameness=False)
     lookup = next(arm for arm in report["arms"] if arm["name"] == "lookup")
     assert lookup["answers"] == 0 and lookup["errors"]["count"] == 24
     assert 99 - script.lose == 3, "a third death is the last"
@@ -351,3 +354,45 @@ def test_costs_are_measured_at_the_runs_own_depth(bench: Any, script: Any) -> No
 
 def suite_of(count: int) -> Suite:
     return Suite("few", tuple(Prompt(f"p{i}", "function", (f"prompt number {i}",), False) for i in range(count)))
+
+
+def test_the_same_words_are_asked_for_without_rounding_and_in_a_batch(bench: Any, script: Any, tmp_path: Path) -> None:
+    report = bench(gammas=(1, 3), settings="default")
+    exact = report["sameness"]["exact"]
+    assert {arm: (same["matched"], same["total"]) for arm, same in exact.items()} == {
+        "draft-g3": (8, 8),
+        "lookup": (8, 8),
+    }
+    assert report["sameness"]["batched_control"] == {"matched": 12, "total": 12}
+    assert report["sameness"]["gaps"] == []
+    assert script.together == [12]
+    rows = latest_rows(read_lines(tmp_path / "out" / "rows.jsonl"), "exact")
+    assert len(rows) == 8 * 3
+
+
+def test_a_difference_comes_with_its_logit_gap(bench: Any, script: Any) -> None:
+    script.flip = ("draft", 7)
+    report = bench(gammas=(1,), settings="default", prompts=suite_of(3))
+    assert report["sameness"]["gaps"] == [
+        {"arm": "draft-g1", "case": f"p{i}", "position": 7, "logit_gap": 0.25} for i in sorted_cases(report)
+    ]
+    assert report["sameness"]["exact"]["draft-g1"]["matched"] == 0
+
+
+def test_a_control_that_cannot_be_run_is_a_reason_and_no_lost_report(
+    bench: Any, script: Any, make_backend: Callable[..., Any]
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise EngineLost("the engine's process ended by signal 11")
+
+    backend = replace(make_backend(script), answer_together=broken, measure_bandwidth=broken, measure_costs=broken)
+    report = bench(backend=backend)
+    assert report["complete"]
+    assert report["sameness"]["error"] == "the engine's process ended by signal 11"
+    assert report["bandwidth"] == {"limit_gb_per_second": None, "error": "the engine's process ended by signal 11"}
+    assert report["passes"]["target"]["error"]
+    assert sum("signal 11" in note for note in report["notes"]) >= 2
+
+
+def sorted_cases(report: Any) -> list[int]:
+    return [int(gap["case"].removeprefix("p")) for gap in report["sameness"]["gaps"]]
