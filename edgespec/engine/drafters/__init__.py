@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..model import Trees
+    from .making import Maker
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a drafter before it is made. module, name: where its class is (imported when it is used).
+    """What is known of a drafter before it is made. maker: the function of making.py that makes it.
 
     needs_draft: the pair must have a draft model. takes_gamma: `generate(gamma=...)` bounds its proposals; otherwise
-    it decides itself how much to propose.
+    it decides itself how much to propose. gamma: the bound unless a request gives another. trees: whether it proposes
+    trees, for which the target is opened in a way that takes them.
     """
 
-    module: str
-    name: str
+    maker: str
     meaning: str
     needs_draft: bool = False
-    takes_gamma: bool = False
+    takes_gamma: bool = True
+    gamma: int = 8
+    trees: Trees = "none"
+
+    def load(self) -> Maker:
+        """The maker; its drafter's module is imported by the call of it."""
+        maker: Maker = getattr(import_module(".making", __name__), self.maker)
+        return maker
 
 
-DRAFTERS: dict[str, Entry] = {}
+DRAFTERS: dict[str, Entry] = {
+    "plain": Entry("nothing", "no speculation", takes_gamma=False, gamma=0),
+    "draft": Entry("draft_chain", "the draft proposes gamma tokens", needs_draft=True, gamma=3),
+    "lookup": Entry("lookup", "copies what followed the last three words or fewer", gamma=5),
+    "copy": Entry("copy", "copies what followed a longer match, and keeps its place"),
+    "guided": Entry("guided", "walks along the prompt, which the answer is expected to repeat"),
+    "ngram": Entry("ngram", "a tree of n-grams counted in prompt and answer", trees="whole"),
+    "stand": Entry("stand", "a tree of n-grams weighted by the target's probabilities", trees="whole"),
+    "recycling": Entry("recycling", "a tree of the tokens that the target ranked next before", trees="whole"),
+}
 """By the mode that NativeEngine is opened with; the bench measures each as the arm native-<mode>."""

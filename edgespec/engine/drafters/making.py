@@ -1,0 +1,109 @@
+"""How each drafter of the registry is made: once an engine what outlives a text, once a request the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...pair import Pair
+from ..model import Model, Trees, open_model
+from ..processors import Processor
+from ..proposal import NOTHING, Drafter, Proposal, Verified
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a drafter will work. vocab_size: ids that may be proposed and accepted lie below it."""
+
+    pair: Pair
+    device: str
+    settings: Mapping[str, Any]
+    vocab_size: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """One generation. processor: from logits to the distribution that tokens are drawn from, the target's own.
+    reuse_prefix: a cache may keep what this prompt has in common with the last text."""
+
+    processor: Processor
+    rng: np.random.Generator
+    reuse_prefix: bool = False
+
+
+Maker = Callable[[Place], Callable[[Request], Drafter]]
+"""Called once an engine; what it returns is called once a request, before `begin`."""
+
+
+class Nothing:
+    """Proposes nothing: plain decoding."""
+
+    name = "plain"
+
+    def begin(self, prompt_ids: Sequence[int]) -> None:
+        pass
+
+    def propose(self, budget: int) -> Proposal:
+        return NOTHING
+
+    def observe(self, verified: Verified) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def nothing(place: Place) -> Callable[[Request], Drafter]:
+    return lambda request: Nothing()
+
+
+def draft_chain(place: Place) -> Callable[[Request], Drafter]:
+    from .model import DraftModel
+
+    return DraftModel(draft_of(place), place.vocab_size).serve
+
+
+def lookup(place: Place) -> Callable[[Request], Drafter]:
+    from .copy import lookup_drafter
+
+    return lambda request: lookup_drafter()
+
+
+def copy(place: Place) -> Callable[[Request], Drafter]:
+    from .copy import CopyDrafter
+
+    return lambda request: CopyDrafter()
+
+
+def guided(place: Place) -> Callable[[Request], Drafter]:
+    from .copy import GuidedDrafter
+
+    return lambda request: GuidedDrafter()
+
+
+def ngram(place: Place) -> Callable[[Request], Drafter]:
+    from .ngram import NgramDrafter
+
+    return lambda request: NgramDrafter(place.vocab_size, sampling=request.processor.sampling, rng=request.rng)
+
+
+def stand(place: Place) -> Callable[[Request], Drafter]:
+    from .ngram import StandDrafter
+
+    return lambda request: StandDrafter(place.vocab_size, sampling=request.processor.sampling, rng=request.rng)
+
+
+def recycling(place: Place) -> Callable[[Request], Drafter]:
+    from .recycling import RecyclingDrafter
+
+    drafter = RecyclingDrafter(place.vocab_size)
+    return lambda request: drafter
+
+
+def draft_of(place: Place, trees: Trees = "none") -> Model:
+    """The pair's draft, compiled for the place's device."""
+    assert place.pair.draft is not None, "the engine has checked it"
+    return open_model(place.pair.draft, place.device, place.settings, trees=trees)

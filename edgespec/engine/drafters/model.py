@@ -1,0 +1,79 @@
+"""The draft model as a chain drafter: it continues the text on its own, greedily or drawn like the target's tokens.
+
+Its cache follows the target's word: tokens that were refused are taken back, and those it has not seen (the target's
+own, and its last proposal when all were accepted) go through in one pass with the next draft step. gamma proposals
+therefore take gamma passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..draws import draw
+from ..model import Model
+from ..proposal import NOTHING, Proposal, Verified, chain
+from .making import Request
+
+
+class DraftModel:
+    """See Drafter. Serves one request after another."""
+
+    name = "draft"
+
+    def __init__(self, model: Model, vocab_size: int) -> None:
+        """vocab_size: ids from it on are padding, never proposed."""
+        self._vocab_size = min(vocab_size, model.vocab_size)
+        self._sequence = model.sequence()
+        self._text: list[int] = []
+
+    def serve(self, request: Request) -> DraftModel:
+        """Itself, for `request`."""
+        self._request = request
+        return self
+
+    def begin(self, prompt_ids: Sequence[int]) -> None:
+        self._text = list(prompt_ids)
+        if self._request.reuse_prefix:
+            self._sequence.reuse(prompt_ids)
+        else:
+            self._sequence.reset()
+
+    def propose(self, budget: int) -> Proposal:
+        if budget < 1:
+            return NOTHING
+        processor, rng = self._request.processor, self._request.rng
+        sequence, text = self._sequence, self._text
+        start = len(text)
+        q: dict[int, np.ndarray] = {}
+        unseen: Sequence[int] = text[len(sequence.tokens) :]
+        while True:
+            row = sequence.feed(unseen)[0, : self._vocab_size]
+            if processor.greedy:
+                token = processor.argmax(row, text)
+            else:
+                q[len(text) - start - 1] = distribution = processor.distribution(row, text)
+                token = draw(distribution, rng)
+            text.append(token)
+            if len(text) - start == budget:
+                break
+            unseen = (token,)
+        proposed = text[start:]
+        del text[start:]
+        return chain(proposed, q)
+
+    def observe(self, verified: Verified) -> None:
+        emitted, known = verified.emitted, len(self._text)
+        self._text += emitted
+        cached = self._sequence.tokens
+        if len(cached) > known:
+            agreed = known
+            for token in emitted:
+                if agreed == len(cached) or cached[agreed] != token:
+                    break
+                agreed += 1
+            self._sequence.rollback(agreed)
+
+    def close(self) -> None:
+        self.__dict__.pop("_sequence", None)
