@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any
 
-from edgespec.bench.rows import Row
+from edgespec.bench.rows import Header, Line, Row, Session, Stop
 
 TOKENS = 32
 PROPOSED = 3
@@ -117,3 +117,29 @@ def _steps(arm: str, prompt: str, acceptance: float | None) -> dict[str, list[in
         "proposed": [0, *(PROPOSED for _ in accepted)],
         "accepted": [0, *accepted],
     }
+
+
+def whole_run(
+    make_header: Callable[..., Header],
+    gains: Mapping[str, float],
+    *,
+    repetitions: int = 2,
+    header: Mapping[str, Any] | None = None,
+    **how: Any,
+) -> list[Line]:
+    """The lines of a finished run; `header` changes its header, `how` as for `rounds`."""
+    rows = measured(gains, repetitions=repetitions, **how)
+    gammas = [int(name.removeprefix("draft-g")) for name in gains if name.startswith("draft-g")]
+    values = {
+        "prompt_ids": sorted({one.prompt for one in rows}),
+        "modes": ["plain", "draft"] if gammas else ["plain"],
+        "gammas": gammas,
+        "repetitions": repetitions,
+        "max_repetitions": repetitions,
+        "max_new_tokens": TOKENS,
+        "machine": {"cpu": "Scripted CPU", "logical_cores": 2, "memory_bytes": 8 << 30},
+        "versions": {"edgespec": "0.1.0", "openvino": "2026.4.1"},
+    }
+    found = make_header(**(values | dict(header or {})))
+    session = Session(session=1, started_at=found.started_at)
+    return [found, session, *rows, Stop(repetitions=repetitions, reason="asked for")]
