@@ -2,21 +2,19 @@
 
 rows = prompts x arms x repetitions, interleaved, one JSONL line each     rows.py, schedule.py, measurement.py, run.py
 report = pure functions over rows                                         statistics.py, bound.py, report.py, page.py
-verify = answers against plain's, samples against the exact distribution  verify.py, sameness.py, cells.py, variation.py
+verify = answers against plain's, samples against the exact distribution  verify/
 """
 
 from __future__ import annotations
 
-from .prompts.downloads import DOWNLOADS, fetch
 from .engines import Backend
-from .expectation import Draws
 from .plan import parse_contexts, parse_gammas, parse_modes, parse_thresholds
 from .prompts import choices, load_suite
+from .prompts.downloads import DOWNLOADS, fetch
 from .report import arm_label, verdict_sentence
 from .run import run_bench
 from .table import print_arms, print_kinds
-from .telling import print_verification, verification_sentence
-from .verify import run_verify
+from .verify import Draws, print_verification, run_verify, verification_sentence
 
 __all__ = [
     "DOWNLOADS",
