@@ -24,6 +24,7 @@ def markdown(report: Report) -> str:
         *(_groups(best) if best else []),
         _section("What bounds the gain", _bound(report)),
         _section("Where a step's time goes", _step_time(report)),
+        _section("Same answers", _sameness(report)),
         _section("Machine and conditions", bullets(_conditions(report))),
         _section("How it was measured", bullets(_method(report))),
     ]
@@ -143,6 +144,34 @@ def _step_time(report: Report) -> str:
         if (time := arm.get("step_time"))
     ]
     return grid(["arm", "drafting, ms", "verifying, ms", "other, ms"], rows)
+
+
+def _sameness(report: Report) -> str:
+    """Greedy answers against plain's, beside what was checked where nothing is rounded and where plain is batched."""
+    checked = report.get("sameness") or {}
+    exact, batched = checked.get("exact") or {}, checked.get("batched_control") or {}
+    rows = [
+        [
+            literal(arm_label(arm)),
+            _matched(arm["identical"]),
+            _matched(exact.get(arm["name"])),
+            _first(arm["identical"]),
+        ]
+        for arm in report["arms"]
+        if arm["identical"] is not None or arm["name"] in exact
+    ]
+    if batched.get("total"):
+        rows.append(["plain, all prompts in one batch (the control)", _matched(batched), DASH, DASH])
+    return grid(["arm", "identical", "at exact precision", "first difference"], rows)
+
+
+def _matched(same: Mapping[str, Any] | None) -> str:
+    return f"{same['matched']}/{same['total']}" if same and same.get("total") else DASH
+
+
+def _first(same: Mapping[str, Any] | None) -> str:
+    places = (same or {}).get("first_divergence") or []
+    return literal(f"{places[0]['prompt']} at token {places[0]['position']}") if places else DASH
 
 
 def _conditions(report: Report) -> list[str]:

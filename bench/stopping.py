@@ -68,19 +68,19 @@ class Decision:
 @dataclass(frozen=True)
 class Width:
     """Half of the width of an arm's 95 % interval, relative to its speed-up: now; if prompts differed by the noise of
-    their repetitions alone; and expected after as many rounds again."""
+    their repetitions alone; and expected after as many rounds again. None where one repetition cannot tell."""
 
     arm: str
     now: float
-    of_noise: float
-    doubled: float
+    of_noise: float | None
+    doubled: float | None
 
     def within(self, precision: float) -> bool:
-        return max(self.now, self.of_noise) <= precision
+        return max(self.now, self.of_noise or 0.0) <= precision
 
     @property
     def saturated(self) -> bool:
-        return self.doubled > self.now * (1 - WORTHWHILE)
+        return self.doubled is not None and self.doubled > self.now * (1 - WORTHWHILE)
 
 
 def enough(
@@ -114,11 +114,12 @@ def enough(
     wide = [width for width in widths if not width.within(limits.precision)]
     if not wide:
         return Decision(False, f"every speed-up is known to within ±{limits.precision:.1%}: {known}")
-    if all(width.saturated for width in wide):
+    if widest.doubled is not None and all(width.saturated for width in wide):
         more = f"more repetitions would hardly narrow it (twice as many: ±{widest.doubled:.1%}), more prompts would"
         return Decision(False, f"{known}; {more}")
     if done >= limits.max_repetitions:
-        return Decision(False, f"{done} repetitions, the most allowed, are done; {known}")
+        one = "one repetition, all that was allowed, is done"
+        return Decision(False, f"{one if done == 1 else f'{done} repetitions, the most allowed, are done'}; {known}")
     round_s = sum(row.wall_s or 0.0 for row in rows) / done
     if limits.budget_s is not None and spent_s + round_s > limits.budget_s:
         more = f"another repetition of about {round_s:.0f} s would pass the budget of {limits.budget_s:.0f} s"
@@ -158,7 +159,7 @@ def interval_width(rows: Sequence[Row], arm: str, reference: str = REFERENCE, se
     total = variance(logs)
     repeated = [values for values in _by_repetition(rows, arm, reference).values() if len(values) > 1]
     if not repeated:
-        return Width(arm, math.expm1(half), 0.0, math.expm1(half))
+        return Width(arm, math.expm1(half), None, None)
     count = round(median(map(len, repeated)))
     noise = _noise(repeated, count) * _medians(count)[0]
     of_noise = float(stats.t.ppf(0.975, len(logs) - 1)) * math.sqrt(noise / len(logs))

@@ -61,6 +61,17 @@ def test_what_comes_from_outside_stays_text(make_lines: MakeLines) -> None:
     assert "\n- it broke: # a heading\n" in text
 
 
+def test_the_check_of_sameness_stands_beside_the_timed_answers(make_lines: MakeLines) -> None:
+    report: dict[str, Any] = build_report(make_lines({"plain": 1.0, "draft-g2": 1.5}))
+    report["sameness"] = {
+        "exact": {"draft-g2": {"matched": 7, "total": 8}},
+        "batched_control": {"matched": 5, "total": 8},
+    }
+    rows = {row[0]: row[1:] for table in grids(markdown(report)) for row in table if "exact" in str(table[0])}
+    assert rows["draft gamma 2"] == ["12/12", "7/8", "–"]
+    assert rows["plain, all prompts in one batch (the control)"][0] == "5/8"
+
+
 def test_names_stay_readable() -> None:
     assert literal("int8_sym at gamma_3, f32-dq128") == "int8_sym at gamma_3, f32-dq128"
     assert literal("_emphasis_ ~~gone~~ `code`") == "\\_emphasis\\_ \\~\\~gone\\~\\~ \\`code\\`"

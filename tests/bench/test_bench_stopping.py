@@ -104,7 +104,8 @@ def test_the_decision_does_not_see_which_arm_is_ahead(factor: float, seed: int) 
 def test_noise_alone_is_told_from_prompts_that_differ() -> None:
     noisy = interval_width(measured({"plain": 1.0, ARM: 1.5}, repetitions=4), ARM)
     spread = interval_width(measured({"plain": 1.0, ARM: 1.5}, repetitions=4, spread=0.3), ARM)
-    assert noisy is not None and spread is not None
+    assert noisy is not None and noisy.of_noise is not None and noisy.doubled is not None
+    assert spread is not None
     assert noisy.of_noise == pytest.approx(noisy.now, rel=0.4) and not noisy.saturated
     assert spread.of_noise == pytest.approx(noisy.of_noise, rel=0.1), "prompts that differ are no noise"
     assert spread.now > 0.1 and spread.saturated
@@ -167,6 +168,14 @@ def test_the_limits_end_a_noisy_run() -> None:
     decision = enough(rows, [ARM], names(28), Limits(0.001, 2))
     assert not decision.go_on
     assert decision.reason.startswith("2 repetitions, the most allowed, are done; the widest 95 % interval is ")
+
+
+def test_one_repetition_does_not_pretend_to_know_its_noise() -> None:
+    rows = measured({"plain": 1.0, ARM: 1.5}, repetitions=1)
+    width = interval_width(rows, ARM)
+    assert width is not None and width.of_noise is None and not width.saturated
+    decision = enough(rows, [ARM], names(28), Limits(0.001, 1))
+    assert decision.reason.startswith("one repetition, all that was allowed, is done; the widest 95 % interval is ")
 
 
 def test_nothing_to_compare_ends_the_run() -> None:
