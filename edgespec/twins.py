@@ -31,11 +31,14 @@ def twin_label(pair: Pair) -> str | None:
     draft = read_twin(pair.draft) if pair.draft else None
     if target is None and draft is None:
         return None
-    names = [f"twin:{model['shape']}" if model else "a model" for model in (target, draft if pair.draft else target)]
     if pair.draft is None:
-        return names[0]
+        return _name(target)
     alpha = f" alpha={draft['alpha']:.2f}" if draft else ""
-    return f"{names[0]} + {names[1]}{alpha}"
+    return f"{_name(target)} + {_name(draft)}{alpha}"
+
+
+def _name(twin: dict[str, Any] | None) -> str:
+    return f"twin:{twin['shape']}" if twin else "a model"
 
 
 def label_sources(pair: Pair) -> Pair:
