@@ -86,18 +86,18 @@ class Comparison:
     only_in_b: list[str]
 
 
-def compare(a: Run, b: Run, arms: Sequence[str] | None = None, seed: int = 0) -> Comparison:
+def compare(a: Run, b: Run, arms: Sequence[str] | None = None) -> Comparison:
     """arms: names to compare, plain always among them; None: all that both runs have."""
     found = differences(a, b)
     comparable = not any(item.grade == "bars" for item in found)
     ours, theirs = ([str(arm["name"]) for arm in run.report["arms"]] for run in (a, b))
     shared = [name for name in ours if name in theirs and (arms is None or name in (REFERENCE, *arms))]
     left, right = aligned(a, b)
-    described = [_arm(left, right, name, name, comparable, seed) for name in shared]
+    described = [_arm(left, right, name, name, comparable) for name in shared]
     plain = next((arm for arm in described if arm.arm_a == REFERENCE), None)
     drift = plain.tokens_per_second if plain else Change(None, None)
     fastest = [run.report["headline"]["arm"] for run in (a, b)]
-    best = None if None in fastest else _arm(left, right, fastest[0], fastest[1], comparable, seed)
+    best = None if None in fastest else _arm(left, right, fastest[0], fastest[1], comparable)
     return Comparison(
         a=a.letter,
         b=b.letter,
@@ -122,25 +122,25 @@ def aligned(a: Run, b: Run) -> tuple[Run, Run]:
     return a.on_cases(cases), b.on_cases(cases)
 
 
-def speedup_change(a: Run, b: Run, arm_a: str, arm_b: str, level: float = 0.95, seed: int = 0) -> st.Speedup:
+def speedup_change(a: Run, b: Run, arm_a: str, arm_b: str, level: float = 0.95) -> st.Speedup:
     """How many times b's speed-up over its own plain is a's, paired by prompt. Both need rows."""
     before, after = (st.prompt_ratios(run.rows or (), arm, REFERENCE) for run, arm in ((a, arm_a), (b, arm_b)))
-    return st.speedup([after[prompt] / before[prompt] for prompt in before if prompt in after], level, seed)
+    return st.speedup([after[prompt] / before[prompt] for prompt in before if prompt in after], level)
 
 
-def clock_change(a: Run, b: Run, arm_a: str, arm_b: str, level: float = 0.95, seed: int = 0) -> st.Speedup:
+def clock_change(a: Run, b: Run, arm_a: str, arm_b: str, level: float = 0.95) -> st.Speedup:
     """How many times a's tokens per second b makes, paired by prompt; the drift is in it. Both need rows."""
     logs = _log_ratios(a, b, arm_a, arm_b, st.seconds_per_token)
-    return st.speedup([math.exp(-value) for value in logs.values()], level, seed)
+    return st.speedup([math.exp(-value) for value in logs.values()], level)
 
 
-def acceptance_of(run: Run, arm: str, level: float = 0.95, seed: int = 0) -> tuple[float, st.Interval | None] | None:
+def acceptance_of(run: Run, arm: str, level: float = 0.95) -> tuple[float, st.Interval | None] | None:
     """The arm's acceptance rate and its interval over prompts; None where nothing was proposed or it is not told."""
     counts = _proposals(run.rows or (), arm)
     rate = _pooled(counts)
     if rate is None:
         return None
-    return rate, st.interval_of_mean([rate + pull for pull in _influence(counts, rate).values()], level, seed)
+    return rate, st.interval_of_mean([rate + pull for pull in _influence(counts, rate).values()], level)
 
 
 def share_interval(matched: int, total: int, level: float = 0.95) -> st.Interval:
@@ -149,7 +149,7 @@ def share_interval(matched: int, total: int, level: float = 0.95) -> st.Interval
     return float(found.low), float(found.high)
 
 
-def _arm(a: Run, b: Run, arm_a: str, arm_b: str, comparable: bool, seed: int) -> ArmChange:
+def _arm(a: Run, b: Run, arm_a: str, arm_b: str, comparable: bool) -> ArmChange:
     before, after = a.arm(arm_a) or {}, b.arm(arm_b) or {}
     paired = comparable and a.rows is not None and b.rows is not None
     same = arm_a == arm_b
@@ -163,10 +163,10 @@ def _arm(a: Run, b: Run, arm_a: str, arm_b: str, comparable: bool, seed: int) ->
         rate, ttft, gain, memory = (_of_medians(item) for item in (rate, ttft, gain, memory))
         accepted, identical = (_of_medians(item) for item in (accepted, identical))
     if paired:
-        rate = _of_speed(rate, clock_change(a, b, arm_a, arm_b, seed=seed))
-        ttft = _of_times(ttft, list(_log_ratios(a, b, arm_a, arm_b, lambda row: row.ttft_s).values()), seed)
-        gain = _of_speed(gain, speedup_change(a, b, arm_a, arm_b, seed=seed))
-        accepted = _acceptance(accepted, a, b, arm_a, arm_b, seed)
+        rate = _of_speed(rate, clock_change(a, b, arm_a, arm_b))
+        ttft = _of_times(ttft, list(_log_ratios(a, b, arm_a, arm_b, lambda row: row.ttft_s).values()))
+        gain = _of_speed(gain, speedup_change(a, b, arm_a, arm_b))
+        accepted = _acceptance(accepted, a, b, arm_a, arm_b)
         identical = _identical(identical, a, b, arm_a, arm_b)
     return ArmChange(
         arm_a=arm_a,
@@ -198,11 +198,11 @@ def _of_speed(change: Change, found: st.Speedup) -> Change:
     return replace(change, change=found.geomean, ci95=found.ci95, verdict=found.verdict, prompts=found.prompts)
 
 
-def _of_times(change: Change, logs: Sequence[float], seed: int) -> Change:
+def _of_times(change: Change, logs: Sequence[float]) -> Change:
     """For a time, of which less is better."""
     if not logs:
         return change
-    interval = st.interval_of_mean(logs, seed=seed)
+    interval = st.interval_of_mean(logs)
     ends = interval and (math.exp(interval[0]), math.exp(interval[1]))
     verdict = _verdict(ends, 1.0, "shorter", "longer")
     return replace(change, change=math.exp(fmean(logs)), ci95=ends, verdict=verdict, prompts=len(logs))
@@ -232,7 +232,7 @@ def _medians(rows: Sequence[Row], arm: str, measure: st.Measure) -> dict[tuple[s
     return {key: median(values) for key, values in found.items()}
 
 
-def _acceptance(change: Change, a: Run, b: Run, arm_a: str, arm_b: str, seed: int) -> Change:
+def _acceptance(change: Change, a: Run, b: Run, arm_a: str, arm_b: str) -> Change:
     """Difference of the pooled rates; its interval over prompts by each prompt's pull on them (linearised)."""
     before, after = _proposals(a.rows or (), arm_a), _proposals(b.rows or (), arm_b)
     shared = sorted(before.keys() & after.keys())
@@ -242,7 +242,7 @@ def _acceptance(change: Change, a: Run, b: Run, arm_a: str, arm_b: str, seed: in
         return change
     pulls = _influence(before, rates[0]), _influence(after, rates[1])
     found = rates[1] - rates[0]
-    interval = st.interval_of_mean([found + pulls[1][prompt] - pulls[0][prompt] for prompt in shared], seed=seed)
+    interval = st.interval_of_mean([found + pulls[1][prompt] - pulls[0][prompt] for prompt in shared])
     verdict = _verdict(interval, 0.0, "lower", "higher")
     return replace(change, change=found, ci95=interval, verdict=verdict, prompts=len(shared))
 

@@ -85,7 +85,6 @@ def judge(
     *,
     arms: Sequence[str] | None = None,
     on: On = "speedup",
-    seed: int = 0,
 ) -> list[Finding]:
     """Every condition for every arm of every pair of runs.
 
@@ -102,9 +101,9 @@ def judge(
     findings = []
     for condition, a, b, compared, (arm_a, arm_b) in wanted:
         if condition.kind == "slower-than":
-            findings.append(_slower(condition, a, b, compared, arm_a, arm_b, on, level, seed))
+            findings.append(_slower(condition, a, b, compared, arm_a, arm_b, on, level))
         elif condition.kind == "acceptance-below":
-            findings.append(_acceptance(condition, b, arm_b, level, seed))
+            findings.append(_acceptance(condition, b, arm_b, level))
         else:
             findings.append(_identical(condition, b, arm_b, level))
     return findings
@@ -180,10 +179,9 @@ def _slower(
     arm_b: str,
     on: On,
     level: float,
-    seed: int,
 ) -> Finding:
     change = clock_change if on == "tokens_per_second" else speedup_change
-    found = change(*aligned(a, b), arm_a, arm_b, level, seed)
+    found = change(*aligned(a, b), arm_a, arm_b, level)
     if found.geomean is None or found.ci95 is None:
         raise EdgespecError(
             f"--fail-if {condition}: {arm_b} answered {found.prompts} prompts in both runs, and an interval needs three"
@@ -215,8 +213,8 @@ def _with_drift(compared: Comparison, arm_a: str, arm_b: str, found: float, evid
     return said, evidence
 
 
-def _acceptance(condition: Condition, b: Run, arm: str, level: float, seed: int) -> Finding:
-    found = acceptance_of(b, arm, level, seed)
+def _acceptance(condition: Condition, b: Run, arm: str, level: float) -> Finding:
+    found = acceptance_of(b, arm, level)
     rate, interval = found or (0.0, None)
     if interval is None:
         why = "needs its rows.jsonl" if b.rows is None else "needs three prompts"

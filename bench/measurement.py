@@ -119,7 +119,6 @@ class Measurement:
                 [case.id for case in self.cases],
                 self.limits,
                 spent_s=spent(self.journal.lines),
-                seed=header.seed,
             )
             if not decision.go_on or repetition >= header.max_repetitions:
                 self.journal.append(Stop(repetitions=repetition, reason=decision.reason))

@@ -182,11 +182,11 @@ def _headline(run: _Run, contenders: Sequence[Mapping[str, Any]]) -> dict[str, A
         }
     best = max(contenders, key=_geomean)
     # the trial chose the settings on few prompts; should the whole run find the untouched default faster, it counts
-    default = st.speedup(list(st.prompt_ratios(run.rows, UNTOUCHED, REFERENCE).values()), seed=run.header.seed)
+    default = st.speedup(list(st.prompt_ratios(run.rows, UNTOUCHED, REFERENCE).values()))
     over = UNTOUCHED if default.verdict == "faster" else REFERENCE
     ratios = list(st.prompt_ratios(run.rows, best["name"], over).values())
-    found = st.speedup(ratios, seed=run.header.seed)
-    strict = st.speedup(ratios, 1 - 0.05 / len(contenders), run.header.seed)
+    found = st.speedup(ratios)
+    strict = st.speedup(ratios, 1 - 0.05 / len(contenders))
     return {
         "arm": best["name"],
         "over": over,
@@ -213,7 +213,7 @@ def _describe(run: _Run, arm: Arm) -> dict[str, Any]:
     c_params = None if plain else run.c_params if with_draft else 0.0
     same = None if run.header.sampling else st.sameness(run.rows, arm.name, REFERENCE)
     ratios = st.prompt_ratios(run.rows, arm.name, REFERENCE)
-    speedup = st.speedup(list(ratios.values()), seed=run.header.seed)
+    speedup = st.speedup(list(ratios.values()))
     if arm.name == REFERENCE and ratios:
         speedup = st.Speedup(1.0, None, "reference", len(ratios))
     tpots = [tpot for row in rows if (tpot := st.tpot_s(row)) is not None]
@@ -302,7 +302,7 @@ def _over_default(run: _Run, arm: Arm, over_reference: st.Speedup) -> dict[str, 
         return _speedup(over_reference)
     if arm.name == UNTOUCHED:
         return _speedup(st.Speedup(1.0, None, "reference", over_reference.prompts))
-    return _speedup(st.speedup(list(st.prompt_ratios(run.rows, arm.name, UNTOUCHED).values()), seed=run.header.seed))
+    return _speedup(st.speedup(list(st.prompt_ratios(run.rows, arm.name, UNTOUCHED).values())))
 
 
 def _by(run: _Run, rows: Sequence[Row], arm: Arm, group: Callable[[Row], str]) -> dict[str, Any]:
@@ -312,7 +312,7 @@ def _by(run: _Run, rows: Sequence[Row], arm: Arm, group: Callable[[Row], str]) -
         ratios = st.prompt_ratios([row for row in run.rows if group(row) == name], arm.name, REFERENCE)
         drafting = st.drafting([row for row in rows if group(row) == name])
         result[name] = {
-            **_speedup(st.speedup(list(ratios.values()), seed=run.header.seed)),
+            **_speedup(st.speedup(list(ratios.values()))),
             "acceptance_rate": drafting.acceptance_rate,
             "block_efficiency": drafting.block_efficiency,
         }
@@ -329,7 +329,7 @@ def _by_repetition(run: _Run, ratios: Mapping[str, float]) -> dict[str, Any]:
         "least": [ratios[prompt] for prompt in ratios if shares.get(prompt, middle + 1) <= middle],
         "most": [ratios[prompt] for prompt in ratios if shares.get(prompt, middle) > middle],
     }
-    return {name: _speedup(st.speedup(values, seed=run.header.seed)) for name, values in halves.items()}
+    return {name: _speedup(st.speedup(values)) for name, values in halves.items()}
 
 
 def _loaded_bytes(run: _Run, arm: Arm) -> int | None:

@@ -91,12 +91,11 @@ def enough(
     *,
     spent_s: float = 0.0,
     reference: str = REFERENCE,
-    seed: int = 0,
 ) -> Decision:
     """Whether the run may stop after the rows measured so far (phase "measure", of rows with one key the last).
 
-    contenders: arms compared with `reference`. cases: ids of a whole round. spent_s: see `spent`. seed: the report's,
-    so that the widths are those it will show. A round that is measured in part is always finished.
+    contenders: arms compared with `reference`. cases: ids of a whole round. spent_s: see `spent`. A round that is
+    measured in part is always finished.
     """
     done = whole_rounds(rows, [reference, *contenders], cases)
     asked = min(MIN_REPETITIONS, limits.max_repetitions)
@@ -106,7 +105,7 @@ def enough(
         return Decision(True, f"repetition {done + 1} is measured in part, and repetitions are whole")
     if not contenders:
         return Decision(False, "no arm is compared with another")
-    widths = [width for arm in contenders if (width := interval_width(rows, arm, reference, seed)) is not None]
+    widths = [width for arm in contenders if (width := interval_width(rows, arm, reference)) is not None]
     if not widths:
         return Decision(False, "no interval can be given: fewer than three prompts were answered by two arms")
     widest = max(widths, key=lambda width: width.now)
@@ -145,14 +144,14 @@ def whole_rounds(rows: Sequence[Row], arms: Sequence[str], cases: Sequence[str])
     return last + 1
 
 
-def interval_width(rows: Sequence[Row], arm: str, reference: str = REFERENCE, seed: int = 0) -> Width | None:
+def interval_width(rows: Sequence[Row], arm: str, reference: str = REFERENCE) -> Width | None:
     """How wide `arm`'s interval is; None where there is none.
 
     The variance of the prompts' ratios is what prompts differ by plus what is left of the noise within a prompt; only
     the second shrinks with repetitions.
     """
     logs = [math.log(ratio) for ratio in st.prompt_ratios(rows, arm, reference).values()]
-    interval = st.interval_of_mean(logs, seed=seed)
+    interval = st.interval_of_mean(logs)
     if interval is None:
         return None
     half = (interval[1] - interval[0]) / 2

@@ -66,7 +66,6 @@ def run(
         typer.Option(help="Look at this arm only, or at best: each run's fastest. Can be given more than once."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for compare.json and compare.md.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the intervals.", min=0)] = 0,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> int:
     """Hold runs of edgespec bench against the first: what makes them incomparable, then what differs and how surely.
@@ -85,12 +84,12 @@ def run(
     for name in names or ():
         _require_arm(name, found)
     compare = load_stage("bench.compare").compare
-    compared = [compare(found[0], other, names, seed) for other in found[1:]]
+    compared = [compare(found[0], other, names) for other in found[1:]]
     text.print_comparison(terminal, found, compared)
     pairs = [(found[0], other, one) for other, one in zip(found[1:], compared, strict=True)]
     refusal, findings = None, []
     try:
-        findings = gates.judge(conditions, pairs, arms=arm or None, on=on or "speedup", seed=seed)
+        findings = gates.judge(conditions, pairs, arms=arm or None, on=on or "speedup")
     except EdgespecError as error:  # the comparison itself is worth its files
         refusal = error
     document: dict[str, Any] = text.document(found, compared, findings, strict)

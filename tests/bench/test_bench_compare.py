@@ -38,12 +38,6 @@ MakeHeader = Callable[..., Header]
 Make = Callable[..., Run]
 
 
-@pytest.fixture(autouse=True)
-def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """499 instead of 9,999: the interval's ends shake a little more, the rates hardly change."""
-    monkeypatch.setattr(st, "RESAMPLES", 499)
-
-
 @pytest.fixture
 def make(make_header: MakeHeader) -> Make:
     """A simulated run, by letter and true speed-ups."""

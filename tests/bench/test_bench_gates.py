@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from simulated import Machine, measured, whole_run
 
-from edgespec.bench import statistics as st
 from edgespec.bench.compare import compare
 from edgespec.bench.gates import BEST, CONDITIONS, Condition, Finding, judge, parse_condition
 from edgespec.bench.readback import Run, run_of
@@ -22,12 +21,6 @@ ARM = "draft-g2"
 QUIET = Machine(noise=0.01, hiccups=0.0, drift=0.01)
 RUNS = 200
 Make = Callable[..., Run]
-
-
-@pytest.fixture(autouse=True)
-def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """499 instead of 9,999: the interval's ends shake a little more, the rates hardly change."""
-    monkeypatch.setattr(st, "RESAMPLES", 499)
 
 
 @pytest.fixture

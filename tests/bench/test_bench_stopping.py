@@ -27,12 +27,6 @@ ARM = "draft-g2"
 Rule = Callable[[list[Row], list[str]], bool]
 
 
-@pytest.fixture(autouse=True)
-def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """499 instead of 9,999: the interval's ends shake a little more, the rates hardly change."""
-    monkeypatch.setattr(st, "RESAMPLES", 499)
-
-
 def names(prompts: int) -> list[str]:
     return [f"p{index:02}" for index in range(prompts)]
 

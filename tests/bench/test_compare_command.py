@@ -12,7 +12,6 @@ import pytest
 from simulated import whole_run
 
 from edgespec import cli
-from edgespec.bench import statistics as st
 from edgespec.bench.readback import read_run
 from edgespec.bench.report import build_report
 from edgespec.bench.rows import Header, Line
@@ -47,7 +46,6 @@ def lines_of(make_header: Callable[..., Header]) -> Callable[..., list[Line]]:
 @pytest.fixture
 def runs(tmp_path: Path, lines_of: Callable[..., list[Line]], monkeypatch: pytest.MonkeyPatch) -> Path:
     """old, new (20 % less gain, an hour later), other (other prompts)."""
-    monkeypatch.setattr(st, "RESAMPLES", 999)
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "old", lines_of(1.5, 1))
     write(tmp_path / "new", lines_of(1.2, 2, started_at=LATER))
