@@ -73,17 +73,18 @@ def run(
     Exit code 0: no --fail-if condition fails; 1: one does; 2: bad input, or a condition that cannot be looked at.
     """
     terminal = Terminal(json_output)
-    gates, text = load_stage("bench.gates"), load_stage("bench.compare_text")
+    stage = load_stage("bench.compare")
+    gates, text = stage.gates, stage.telling
     conditions = [gates.parse_condition(words) for words in fail_if or ()]
     _check(len(runs), conditions, strict, on, gates.ON)
     if out is not None:
         _require_room(out)
-    read = load_stage("bench.readback").read_run
+    read = stage.read_run
     found = [read(path, _letter(place)) for place, path in enumerate(runs)]
     names = None if not arm or "best" in arm else arm
     for name in names or ():
         _require_arm(name, found)
-    compare = load_stage("bench.compare").compare
+    compare = stage.compare
     compared = [compare(found[0], other, names) for other in found[1:]]
     text.print_comparison(terminal, found, compared)
     pairs = [(found[0], other, one) for other, one in zip(found[1:], compared, strict=True)]

@@ -19,16 +19,16 @@ import pytest
 from simulated import TOKENS, measured, row, whole_run
 
 from edgespec.bench import statistics as st
-from edgespec.bench.compare import (
+from edgespec.bench.compare.changes import (
     acceptance_of,
     clock_change,
     compare,
     share_interval,
     speedup_change,
 )
-from edgespec.bench.compare_text import comparison_markdown, document, reservations, sentences, tables
-from edgespec.bench.differences import differences
-from edgespec.bench.readback import Run, run_of
+from edgespec.bench.compare.differences import differences
+from edgespec.bench.compare.readback import Run, run_of
+from edgespec.bench.compare.telling import comparison_markdown, document, reservations, sentences, tables
 from edgespec.bench.rows import Header, Row
 
 RUNS = 300

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from simulated import Machine, measured, whole_run
 
-from edgespec.bench.compare import compare
-from edgespec.bench.gates import BEST, CONDITIONS, Condition, Finding, judge, parse_condition
-from edgespec.bench.readback import Run, run_of
+from edgespec.bench.compare.changes import compare
+from edgespec.bench.compare.gates import BEST, CONDITIONS, Condition, Finding, judge, parse_condition
+from edgespec.bench.compare.readback import Run, run_of
 from edgespec.bench.rows import Header
 from edgespec.errors import EdgespecError
 

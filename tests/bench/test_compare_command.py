@@ -12,7 +12,7 @@ import pytest
 from simulated import whole_run
 
 from edgespec import cli
-from edgespec.bench.readback import read_run
+from edgespec.bench.compare.readback import read_run
 from edgespec.bench.report import build_report
 from edgespec.bench.rows import Header, Line
 from edgespec.errors import EdgespecError

@@ -22,12 +22,12 @@ from typing import Any, Literal
 
 from scipy import stats
 
-from . import statistics as st
+from .. import statistics as st
+from ..plan import REFERENCE
+from ..report import arm_label
+from ..rows import Row
 from .differences import Difference, differences, same_machine
-from .plan import REFERENCE
 from .readback import Run
-from .report import arm_label
-from .rows import Row
 
 Kind = Literal["ratio", "difference"]
 WITHIN_DRIFT = "within drift"

@@ -18,11 +18,11 @@ from typing import Any, Literal
 
 from edgespec.errors import EdgespecError
 
-from .compare import Comparison, acceptance_of, aligned, clock_change, furthest, share_interval, speedup_change
-from .plan import REFERENCE
+from ..plan import REFERENCE
+from ..report import arm_label
+from ..statistics import Interval
+from .changes import Comparison, acceptance_of, aligned, clock_change, furthest, share_interval, speedup_change
 from .readback import Run
-from .report import arm_label
-from .statistics import Interval
 
 On = Literal["speedup", "tokens_per_second"]
 Evidence = Literal["established", "cannot be excluded", "excluded"]

@@ -9,9 +9,9 @@ from typing import Any
 
 from edgespec.console import Terminal
 
-from .compare import DRIFT, WITHIN_DRIFT, Change, Comparison
+from ..markdown import DASH, bullets, grid, literal
+from .changes import DRIFT, WITHIN_DRIFT, Change, Comparison
 from .gates import Finding
-from .markdown import DASH, bullets, grid, literal
 from .readback import Run
 
 SCHEMA = "edgespec.compare/1"

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .plan import CONTROL, REFERENCE
-from .prompts.downloads import DOWNLOADS
-from .prompts.packaged import PACKAGED
+from ..plan import CONTROL, REFERENCE
+from ..prompts.downloads import DOWNLOADS
+from ..prompts.packaged import PACKAGED
 from .readback import Run
 
 Grade = Literal["bars", "explains", "weakens"]

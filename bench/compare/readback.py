@@ -10,8 +10,8 @@ from typing import Any
 
 from edgespec.errors import EdgespecError
 
-from .report import SCHEMA, build_report
-from .rows import Header, Line, Row, latest_rows, read_lines
+from ..report import SCHEMA, build_report
+from ..rows import Header, Line, Row, latest_rows, read_lines
 
 ROWS, REPORT = "rows.jsonl", "report.json"
 
