@@ -36,6 +36,10 @@ class Entry:
 DRAFTERS: dict[str, Entry] = {
     "plain": Entry("nothing", "no speculation", takes_gamma=False, gamma=0),
     "draft": Entry("draft_chain", "the draft proposes gamma tokens", needs_draft=True, gamma=3),
+    "tree": Entry("draft_tree", "the draft proposes its likeliest branches", needs_draft=True, trees="whole"),
+    "tree-sampled": Entry(
+        "sampled_tree", "the draft draws branches, as sampling wants", needs_draft=True, trees="whole"
+    ),
     "lookup": Entry("lookup", "copies what followed the last three words or fewer", gamma=5),
     "copy": Entry("copy", "copies what followed a longer match, and keeps its place"),
     "guided": Entry("guided", "walks along the prompt, which the answer is expected to repeat"),

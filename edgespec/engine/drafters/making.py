@@ -66,6 +66,18 @@ def draft_chain(place: Place) -> Callable[[Request], Drafter]:
     return DraftModel(draft_of(place), place.vocab_size).serve
 
 
+def draft_tree(place: Place) -> Callable[[Request], Drafter]:
+    from .tree import DraftTree
+
+    return DraftTree(draft_of(place, "grown"), place.vocab_size).serve
+
+
+def sampled_tree(place: Place) -> Callable[[Request], Drafter]:
+    from .tree import SampledTree
+
+    return SampledTree(draft_of(place, "grown"), place.vocab_size).serve
+
+
 def lookup(place: Place) -> Callable[[Request], Drafter]:
     from .copy import lookup_drafter
 

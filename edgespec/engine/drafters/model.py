@@ -43,13 +43,11 @@ class DraftModel:
     def propose(self, budget: int) -> Proposal:
         if budget < 1:
             return NOTHING
-        processor, rng = self._request.processor, self._request.rng
-        sequence, text = self._sequence, self._text
+        processor, rng, text = self._request.processor, self._request.rng, self._text
         start = len(text)
         q: dict[int, np.ndarray] = {}
-        unseen: Sequence[int] = text[len(sequence.tokens) :]
+        row = self._catch_up()
         while True:
-            row = sequence.feed(unseen)[0, : self._vocab_size]
             if processor.greedy:
                 token = processor.argmax(row, text)
             else:
@@ -58,21 +56,29 @@ class DraftModel:
             text.append(token)
             if len(text) - start == budget:
                 break
-            unseen = (token,)
+            row = self._sequence.feed((token,))[0, : self._vocab_size]
         proposed = text[start:]
         del text[start:]
         return chain(proposed, q)
+
+    def _catch_up(self) -> np.ndarray:
+        """Feed what the cache lacks of the text; logits f32 [vocabulary] behind its last token."""
+        if len(self._sequence.tokens) >= len(self._text):  # the last proposal was never observed
+            self._sequence.rollback(len(self._text) - 1)
+        unseen = self._text[len(self._sequence.tokens) :]
+        row: np.ndarray = self._sequence.feed(unseen)[0, : self._vocab_size]
+        return row
 
     def observe(self, verified: Verified) -> None:
         emitted, known = verified.emitted, len(self._text)
         self._text += emitted
         cached = self._sequence.tokens
-        if len(cached) > known:
-            agreed = known
-            for token in emitted:
-                if agreed == len(cached) or cached[agreed] != token:
-                    break
-                agreed += 1
+        agreed = known
+        for token in emitted:
+            if agreed >= len(cached) or cached[agreed] != token:
+                break
+            agreed += 1
+        if agreed < len(cached):
             self._sequence.rollback(agreed)
 
     def close(self) -> None:
