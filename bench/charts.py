@@ -1,7 +1,7 @@
-"""The page's charts: inline SVG, drawn by hand so that a report is one small file.
+"""The page's bars: horizontal with whiskers, stacked, falling, and columns.
 
-Colours come from the page's CSS classes. Every function takes plain numbers and returns one <svg>; what cannot be
-drawn gives "", and the page leaves it out.
+Every function takes plain numbers and returns one <svg>; what cannot be drawn gives "", and the page leaves it out.
+slim: the drawing for a page as narrow as a phone, where letters would be too small otherwise.
 """
 
 from __future__ import annotations
@@ -9,19 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
-TIMES = "\u00d7"
-WIDTH = 760.0
-LABEL = 176.0
-VALUE = 168.0
-ROW = 34.0
-CHARACTER = 6.6  # width of a character in the charts' 12 px text, a little generously
+from . import drawing
+from .drawing import SLIM, TIMES, WIDTH, box, group, line, svg, text, ticks
+
+LEAST_LABEL, MOST_LABEL = 120.0, 240.0
 
 
 @dataclass(frozen=True)
 class Bar:
-    """kind is a CSS class: faster, slower, unsure, reference. interval: drawn as a whisker."""
+    """kind is a CSS class: faster, slower, unsure, reference, control. interval: drawn as a whisker. note: shown
+    instead of the value."""
 
     label: str
     value: float
@@ -31,10 +29,83 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Point:
-    x: float
-    y: float
+class Mark:
+    """A line across all bars at `value`; with `interval`, a band around it."""
+
+    value: float
+    label: str
     interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Stack:
+    """parts: (CSS class, value) from the left, none negative. note: beside the whole."""
+
+    label: str
+    parts: Sequence[tuple[str, float]]
+    note: str
+
+
+@dataclass(frozen=True)
+class Fall:
+    """From the rung above down (or up) to `value`. kind: reference, or loss for the one to be seen first."""
+
+    label: str
+    value: float
+    kind: str = "reference"
+    note: str = ""
+
+
+class _Rows:
+    """Where a chart of rows has its bars, labels and notes: label, bar, note side by side; on a slim page label and
+    note stand above the bar. head: room on top."""
+
+    def __init__(self, labels: Sequence[str], notes: Sequence[str], head: float, slim: bool) -> None:
+        self.slim = slim
+        self.head = head
+        self.width = SLIM if slim else WIDTH
+        self.row = 46.0 if slim else 34.0
+        self.left = 4.0 if slim else drawing.gutter(labels, LEAST_LABEL, MOST_LABEL)
+        self.right = SLIM - 14 if slim else WIDTH - max(map(drawing.span, notes)) - 26
+        self.bottom = head + self.row * len(labels)
+
+    def bar(self, index: int) -> tuple[float, float]:
+        """Top and height of a row's bar."""
+        top = self.head + self.row * index
+        return (top + 21, 17.0) if self.slim else (top + 8, 18.0)
+
+    def words(self, index: int, label: str, note: str) -> str:
+        top = self.head + self.row * index
+        if self.slim:
+            room = self.width - 12 - drawing.span(note)
+            return drawing.text(self.left, top + 15, drawing.fitting(label, room), "label", "start") + drawing.text(
+                self.width - 4, top + 15, note, "value", "end"
+            )
+        middle = top + self.row / 2
+        return drawing.label(self.left - 12, middle, label, self.left - 16) + drawing.text(
+            self.right + 14, middle + 4, note, "value", "start"
+        )
+
+    def grid(self, places: Sequence[tuple[float, str]]) -> list[str]:
+        """Upright lines with their values below."""
+        parts = []
+        for place, words in places:
+            parts.append(line(place, self.head - 2, place, self.bottom, "grid"))
+            parts.append(text(place, self.bottom + 16, words, "tick", "middle" if place > 14 else "start"))
+        return parts
+
+    def mark(self, place: float, words: str) -> list[str]:
+        """The line that the bars are read against, named on top, inside the chart's width."""
+        half = drawing.span(words) / 2
+        middle = min(max(place, half), self.width - half)
+        return [
+            line(place, self.head - 6, place, self.bottom, "one"),
+            text(middle, self.head - 11, words, "tick", "middle"),
+        ]
+
+    def svg(self, name: str, title: str, parts: Sequence[str], told: Sequence[str]) -> str:
+        named = f"{name}-slim" if self.slim else name
+        return svg(named, title, self.bottom + 24, parts, told="; ".join(told), width=self.width)
 
 
 def horizontal_bars(
@@ -42,162 +113,172 @@ def horizontal_bars(
     *,
     name: str,
     title: str,
-    one: str | None = None,
-    gutter: float = LABEL,
+    mark: Mark | None = None,
+    form: str = ".2f",
+    unit: str = TIMES,
+    slim: bool = False,
 ) -> str:
-    """Bars from zero with whiskers, values at the right. one: label of a line at 1.0; gutter: room for labels."""
-    if not bars:
-        return ""
+    """Bars from zero with whiskers, each with its value."""
+    values = [_value(bar, form, unit) for bar in bars]
     ends = [bar.interval[1] if bar.interval else bar.value for bar in bars]
-    longest = max([bar.value for bar in bars] + ([1.0] if one else []))
+    longest = max([bar.value for bar in bars] + ([mark.value] if mark else []), default=0.0)
+    if not bars or longest <= 0:
+        return ""
     limit = min(max([*ends, longest]), 1.8 * longest) * 1.04  # a whisker may leave the chart, the bars have to be seen
-    left, right = gutter, WIDTH - VALUE
-    head = 22.0 if one else 6.0
-    bottom = head + ROW * len(bars)
+    rows = _Rows([bar.label for bar in bars], values, 24.0 if mark else 6.0, slim)
 
     def x(value: float) -> float:
-        return left + (right - left) * min(value, limit) / limit
+        return rows.left + (rows.right - rows.left) * min(max(value, 0.0), limit) / limit
 
     parts = []
-    for tick in _ticks(limit):
-        parts.append(_line(x(tick), head - 2, x(tick), bottom, "grid"))
-        parts.append(_text(x(tick), bottom + 16, f"{tick:g}{TIMES}", "tick", "middle"))
-    for index, bar in enumerate(bars):
-        y = head + ROW * index
-        middle = y + ROW / 2
-        width = max(1.0, x(bar.value) - left)
-        hint = f"{bar.label}: {_value(bar)}"
-        parts.append(f'<g class="{bar.kind}"><title>{escape(hint)}</title>')
-        parts.append(_text(left - 12, middle + 4, _fitting(bar.label, gutter - 16), "label", "end"))
-        parts.append(
-            f'<rect class="bar" x="{left:.1f}" y="{y + 8:.1f}" width="{width:.1f}" height="{ROW - 16:.1f}" rx="2"/>'
-        )
+    if mark and mark.interval:
+        low, high = x(mark.interval[0]), x(mark.interval[1])
+        parts.append(box(low, rows.head - 2, max(high - low, 1.5), rows.bottom - rows.head + 2, "band", 0))
+    parts += rows.grid([(x(tick), f"{tick:g}{unit}") for tick in ticks(limit)])
+    for index, (bar, value) in enumerate(zip(bars, values, strict=True)):
+        top, height = rows.bar(index)
+        middle = top + height / 2
+        drawn = [box(rows.left, top, max(1.0, x(bar.value) - rows.left), height, "bar")]
         if bar.interval:
             low, high = x(bar.interval[0]), x(bar.interval[1])
-            parts.append(_line(low, middle, high, middle, "whisker"))
+            drawn.append(line(low, middle, high, middle, "whisker"))
             inside = [x(end) for end in bar.interval if end <= limit]
-            parts.extend(_line(end, middle - 4, end, middle + 4, "whisker") for end in inside)
-        parts.append(_text(right + 14, middle + 4, _value(bar), "value", "start"))
-        parts.append("</g>")
-    if one:
-        parts.append(_line(x(1), head - 6, x(1), bottom, "one"))
-        parts.append(_text(x(1), head - 10, one, "tick", "middle"))
-    return _svg(name, title, bottom + 24, parts)
+            drawn.extend(line(end, middle - 4, end, middle + 4, "whisker") for end in inside)
+        parts.append(group(bar.kind, f"{bar.label}: {value}", drawn))
+    if mark:
+        parts += rows.mark(x(mark.value), mark.label)
+    named = list(zip(bars, values, strict=True))
+    parts += [rows.words(index, bar.label, value) for index, (bar, value) in enumerate(named)]  # above the line
+    return rows.svg(name, title, parts, [f"{bar.label} {value}" for bar, value in named])
 
 
-def _value(bar: Bar) -> str:
+def _value(bar: Bar, form: str, unit: str) -> str:
     if bar.note:
         return bar.note
-    text = f"{bar.value:.2f}{TIMES}"
-    return f"{text} [{bar.interval[0]:.2f}, {bar.interval[1]:.2f}]" if bar.interval else text
+    shown = f"{bar.value:{form}}{unit}"
+    return f"{shown} [{bar.interval[0]:{form}}, {bar.interval[1]:{form}}]" if bar.interval else shown
 
 
-def gamma_curve(measured: Sequence[Point], predicted: Sequence[Point], *, name: str, title: str) -> str:
-    """Speed-up over gamma: measured with whiskers, predicted dashed. Needs two measured points."""
-    if len(measured) < 2:
+def stacked_bars(
+    stacks: Sequence[Stack],
+    *,
+    name: str,
+    title: str,
+    key: Sequence[tuple[str, str]],
+    unit: str,
+    mark: Mark | None,
+    slim: bool = False,
+) -> str:
+    """Bars made of parts, with what each weighs inside where there is room. key: (CSS class, meaning), shown on top."""
+    stacks = [stack for stack in stacks if sum(value for _, value in stack.parts) > 0]
+    if not stacks:
         return ""
-    points = [*measured, *predicted]
-    ends = [value for point in points for value in (point.interval or (point.y, point.y))]
-    low, high = min([*ends, 1.0]), max([*ends, 1.0])
-    margin = 0.12 * (high - low) or 0.1
-    low, high = max(0.0, low - margin), high + margin
-    height, left, right, top, bottom = 300.0, 56.0, WIDTH - 116, 14.0, 252.0
-    first, last = min(p.x for p in points), max(p.x for p in points)
+    wholes = [sum(value for _, value in stack.parts) for stack in stacks]
+    limit = max(wholes + ([mark.value] if mark else [])) * 1.04
+    head = (34.0 if slim else 24.0) + (28 if mark else 8)
+    rows = _Rows([stack.label for stack in stacks], [stack.note for stack in stacks], head, slim)
 
     def x(value: float) -> float:
-        return left + 24 + (right - left - 48) * (value - first) / (last - first)
+        return rows.left + (rows.right - rows.left) * value / limit
 
-    def y(value: float) -> float:
-        return bottom - (bottom - top) * (value - low) / (high - low)
-
-    parts = []
-    for tick in _ticks(high, low):
-        parts.append(_line(left, y(tick), right, y(tick), "grid"))
-        parts.append(_text(left - 10, y(tick) + 4, f"{tick:g}{TIMES}", "tick", "end"))
-    for gamma in sorted({point.x for point in points}):
-        parts.append(_text(x(gamma), bottom + 18, f"{gamma:g}", "tick", "middle"))
-    parts.append(_text((left + right) / 2, bottom + 38, "gamma: tokens proposed a step", "tick", "middle"))
-    parts.append(_line(left, y(1), right, y(1), "one"))
-    ends_at: list[tuple[float, str, str]] = []
-    for kind, line in (("predicted", predicted), ("measured", measured)):
-        if not line:
-            continue
-        path = " ".join(f"{x(p.x):.1f},{y(p.y):.1f}" for p in line)
-        parts.append(f'<g class="{kind}"><polyline class="curve" points="{path}"/>')
-        for p in line:
-            parts.append(f"<g><title>gamma {p.x:g}, {kind}: {p.y:.2f}{TIMES}</title>")
-            if p.interval:
-                parts.append(_line(x(p.x), y(p.interval[0]), x(p.x), y(p.interval[1]), "whisker"))
-            parts.append(f'<circle class="dot" cx="{x(p.x):.1f}" cy="{y(p.y):.1f}" r="4.5"/></g>')
-        parts.append("</g>")
-        ends_at.append((y(line[-1].y) + 4, kind, kind))
-    ends_at.append((y(1) + 4, "plain", "tick"))
-    for place, text, kind in _apart(ends_at, 15):
-        parts.append(_text(right + 8, place, text, f"label {kind}", "start"))
-    return _svg(name, title, height, parts)
+    parts, place, top = [], rows.left, 2.0
+    for kind, meaning in key:
+        if place + drawing.span(meaning) > rows.width:
+            place, top = rows.left, top + 17
+        parts.append(f'<g class="{kind}">{box(place, top, 11, 11, "bar")}</g>')
+        parts.append(text(place + 15, top + 10, meaning, "label", "start"))
+        place += drawing.span(meaning) + (24 if slim else 38)
+    parts += rows.grid([(x(tick), f"{tick:g}{unit}") for tick in ticks(limit)])
+    if mark:  # below the bars, which have figures inside
+        parts += rows.mark(x(mark.value), mark.label)
+    told, meanings = [], dict(key)
+    for index, stack in enumerate(stacks):
+        top, height = rows.bar(index)
+        at, drawn = 0.0, [rows.words(index, stack.label, stack.note)]
+        for kind, value in stack.parts:
+            width = x(at + value) - x(at)
+            drawn.append(f'<g class="{kind}">{box(x(at), top - 1, width - 1, height + 2, "bar", 1)}</g>')
+            shown = f"{value:.1f}"
+            if width > drawing.span(shown) + 6:
+                drawn.append(text(x(at) + width / 2, top + height / 2 + 4, shown, f"inside {kind}", "middle"))
+            at += value
+        words = ", ".join(f"{meanings[kind]} {value:.1f}" for kind, value in stack.parts)
+        told.append(f"{stack.label} {words}")
+        parts.append(group("stack", f"{stack.label}: {words}", drawn))
+    return rows.svg(name, title, parts, told)
 
 
-def columns(values: Sequence[float | None], *, name: str, title: str, axis: str) -> str:
+def falling_bars(falls: Sequence[Fall], *, name: str, title: str, one: str, slim: bool = False) -> str:
+    """A way down, rung by rung: each bar spans from the rung above to its own value, on a logarithmic axis, so that
+    equal lengths are equal factors. one: label of the line at 1."""
+    values = [1.0, *(fall.value for fall in falls)]
+    low, high = min(values), max(values)
+    if len(falls) < 2 or high / low < 1.02:
+        return ""
+    low, high = low / (high / low) ** 0.04, high * (high / low) ** 0.04
+    rows = _Rows([fall.label for fall in falls], [fall.note for fall in falls], 24.0, slim)
+
+    def x(value: float) -> float:
+        return rows.left + (rows.right - rows.left) * math.log(value / low) / math.log(high / low)
+
+    marked = log_ticks_apart(low, high, rows.right - rows.left)
+    parts = rows.grid([(x(tick), f"{tick:g}{TIMES}") for tick in marked])
+    for index, fall in enumerate(falls):
+        top, height = rows.bar(index)
+        above = falls[index - 1].value if index else fall.value
+        near, far = sorted((x(above), x(fall.value)))
+        end = x(fall.value)
+        drawn = [box(near, top + 1, max(far - near, 1.5), height - 2, "bar", 1)]
+        drawn.append(line(end, top - 2, end, top + height + 2, "end"))
+        if index + 1 < len(falls):
+            drawn.append(line(end, top + height + 2, end, rows.bar(index + 1)[0] + 1, "step"))
+        parts.append(group(fall.kind, f"{fall.label}: {fall.note}", drawn))
+    parts += rows.mark(x(1), one)
+    parts += [rows.words(index, fall.label, fall.note) for index, fall in enumerate(falls)]
+    return rows.svg(name, title, parts, [f"{fall.label} {fall.note}" for fall in falls])
+
+
+def log_ticks_apart(low: float, high: float, width: float) -> list[float]:
+    """Ticks of a logarithmic axis `width` long, left out where two would touch."""
+    kept: list[float] = []
+    for tick in drawing.log_ticks(low, high):
+        if not kept or width * math.log(tick / kept[-1]) / math.log(high / low) > 38:
+            kept.append(tick)
+    return kept
+
+
+def columns(values: Sequence[float | None], *, name: str, title: str, axis: str, slim: bool = False) -> str:
     """One column per position, shares from 0 to 100 %; a position that is not known is left empty."""
     if not any(value is not None for value in values):
         return ""
-    width, height, left, top, bottom = 380.0, 240.0, 44.0, 20.0, 190.0
+    width, height, left, top, bottom = SLIM, 240.0, 44.0, 20.0, 190.0
     step = (width - left - 10) / max(len(values), 3)
     thick = min(46.0, step * 0.6)
     parts = []
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         place = bottom - (bottom - top) * tick
-        parts.append(_line(left, place, width - 10, place, "grid"))
-        parts.append(_text(left - 8, place + 4, f"{tick:.0%}", "tick", "end"))
+        parts.append(line(left, place, width - 10, place, "grid"))
+        parts.append(text(left - 8, place + 4, f"{tick:.0%}", "tick", "end"))
     for index, value in enumerate(values):
         middle = left + step * (index + 0.5)
-        parts.append(_text(middle, bottom + 18, str(index + 1), "tick", "middle"))
+        parts.append(text(middle, bottom + 18, str(index + 1), "tick", "middle"))
         if value is None:
             continue
         tall = (bottom - top) * value
-        parts.append(
-            f'<g class="faster"><title>position {index + 1}: {value:.1%}</title><rect class="bar" '
-            f'x="{middle - thick / 2:.1f}" y="{bottom - tall:.1f}" width="{thick:.1f}" height="{tall:.1f}" rx="2"/></g>'
-        )
-        parts.append(_text(middle, bottom - tall - 6, f"{value:.0%}", "value", "middle"))
-    parts.append(_text((left + width - 10) / 2, bottom + 38, axis, "tick", "middle"))
-    return _svg(name, title, height, parts, width)
+        column = box(middle - thick / 2, bottom - tall, thick, tall, "bar")
+        parts.append(group("faster", f"position {index + 1}: {value:.1%}", [column]))
+        parts.append(text(middle, bottom - tall - 6, f"{value:.0%}", "value", "middle"))
+    parts.append(text((left + width - 10) / 2, bottom + 38, axis, "tick", "middle"))
+    told = ", ".join("unknown" if value is None else f"{value:.0%}" for value in values)
+    return svg(f"{name}-slim" if slim else name, title, height, parts, told=told, width=width)
 
 
-def _apart(labels: Sequence[tuple[float, str, str]], gap: float) -> list[tuple[float, str, str]]:
-    """Labels moved down as little as needed so that none covers another."""
-    placed: list[tuple[float, str, str]] = []
-    for place, text, kind in sorted(labels):
-        if placed:
-            place = max(place, placed[-1][0] + gap)
-        placed.append((place, text, kind))
-    return placed
-
-
-def _ticks(high: float, low: float = 0.0) -> list[float]:
-    """Four to eight round values from `low` to `high`."""
-    rough = (high - low) / 5
-    size = 10 ** math.floor(math.log10(rough))
-    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough)
-    first = math.ceil(low / step - 1e-9)
-    return [round(index * step, 10) for index in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _fitting(text: str, width: float) -> str:
-    limit = int(width / CHARACTER)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _svg(name: str, title: str, height: float, parts: Sequence[str], width: float = WIDTH) -> str:
-    return (
-        f'<svg id="{name}" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(title)}" '
-        f'style="max-width:{width:.0f}px">{"".join(parts)}</svg>'
-    )
+def meter(value: float, limit: float, end: float | None = None) -> str:
+    """A small bar for a table's cell, from 0 to `value` of `limit`; end: a thin line on to there. The cell says the
+    figure, so the bar says nothing to those who hear the page."""
+    width, height = 84.0, 10.0
+    drawn = [box(0, 2, max(1.0, width * value / limit), height - 4, "bar", 1)]
+    if end is not None:
+        drawn.append(line(width * value / limit, height / 2, width * end / limit, height / 2, "whisker"))
+        drawn.append(line(width * end / limit, 2, width * end / limit, height - 2, "whisker"))
+    return f'<svg class="meter" viewBox="0 0 {width + 2:.0f} {height:.0f}" aria-hidden="true">{"".join(drawn)}</svg>'
