@@ -333,7 +333,7 @@ class Measurement:
         for role in sorted(wanted, reverse=True):
             self.journal.append(
                 Passes(
-                    role=role,  # type: ignore[arg-type]
+                    role=role,
                     device=header.device if role == "target" else device,
                     settings=plain.settings_name,
                     context=context,

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -75,7 +76,7 @@ def peak_rss_bytes() -> int | None:
 def _temperature_c() -> float | None:
     """The hottest sensor of the processor, where the system tells (Linux)."""
     try:
-        chips = getattr(psutil, "sensors_temperatures", dict)()
+        chips: dict[str, Any] = getattr(psutil, "sensors_temperatures", dict)()
     except (OSError, RuntimeError):
         return None
     values = [
