@@ -1,7 +1,7 @@
 """edgespec.bench: how much faster a pair answers with speculation than without on this machine, and how sure that is.
 
 rows = prompts x arms x repetitions, interleaved, one JSONL line each     rows.py, schedule.py, measurement.py, run.py
-report = pure functions over rows                                         statistics.py, bound.py, report.py, page.py
+report = pure functions over rows                                         statistics.py, bound.py, report.py, page/
 verify = answers against plain's, samples against the exact distribution  verify/
 """
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..report import arm_label
 from . import charts
 from .markup import Arm, Html, Report, lead, number, section, table
-from .report import arm_label
 
 
 def costs(report: Report) -> Html:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .bandwidth import COLUMNS, ROWS
-from .calibration import MIN_AGREEMENT
-from .disturbance import MAX_OTHER_LOAD, MIN_CLOCK, RETRIES, RETRY_SHARE
+from ..bandwidth import COLUMNS, ROWS
+from ..calibration import MIN_AGREEMENT
+from ..disturbance import MAX_OTHER_LOAD, MIN_CLOCK, RETRIES, RETRY_SHARE
+from ..plan import REFERENCE
+from ..prompts.contamination import THRESHOLD
+from ..report import arm_label
 from .markup import DASH, Html, Report, bullets, folded, lead, listed, number, part, section, table, terms
-from .plan import REFERENCE
-from .prompts.contamination import THRESHOLD
-from .report import arm_label
 
 PLACES = 1
 """First differences that are named in a cell."""

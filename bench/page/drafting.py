@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..plan import REFERENCE
+from ..report import arm_label
 from . import charts
 from .charts import Bar, Fall, Mark, Stack
 from .curves import Point, Series, curves
@@ -28,8 +30,6 @@ from .markup import (
     speculative,
     table,
 )
-from .plan import REFERENCE
-from .report import arm_label
 
 LOST_TO = {
     "acceptance": "proposals that the target did not accept",

@@ -1,23 +1,23 @@
 """report.html: the report for people, one file that opens offline, in light and dark, and prints.
 
-page_gain.py       speed-up by arm, and where it gains
-page_drafting.py   how far to draft, where a step's time goes, what bounds the gain
-page_cost.py       latency, memory, energy
-page_evidence.py   same answers, settings, machine, method
+gain.py       speed-up by arm, and where it gains
+drafting.py   how far to draft, where a step's time goes, what bounds the gain
+cost.py       latency, memory, energy
+evidence.py   same answers, settings, machine, method
 """
 
 from __future__ import annotations
 
 import json
 
+from ..plan import REFERENCE, UNTOUCHED
+from ..report import arm_label, verdict_parts
+from .cost import costs
+from .drafting import bounds, drafting, steps
 from .drawing import TIMES
+from .evidence import drafted_on, machine, method, sameness, settings
+from .gain import gain, where
 from .markup import ARROW, DASH, DOT, Arm, Html, Report, best_of, bullets, kind, listed, number, text
-from .page_cost import costs
-from .page_drafting import bounds, drafting, steps
-from .page_evidence import drafted_on, machine, method, sameness, settings
-from .page_gain import gain, where
-from .plan import REFERENCE, UNTOUCHED
-from .report import arm_label, verdict_parts
 from .style import STYLE
 
 TWIN = "twin:"

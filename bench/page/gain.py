@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..plan import CONTROL, REFERENCE, UNTOUCHED
+from ..report import arm_label
 from . import charts
 from .charts import Bar, Mark
 from .curves import Point, Series, curves
@@ -30,8 +32,6 @@ from .markup import (
     table,
     text,
 )
-from .plan import CONTROL, REFERENCE, UNTOUCHED
-from .report import arm_label
 
 LINES = 5
 """Curves over the context that one chart holds readably: the best arm of each kind, at most so many kinds."""
