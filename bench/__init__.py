@@ -13,7 +13,7 @@ from .prompts import choices, load_suite
 from .prompts.downloads import DOWNLOADS, fetch
 from .report import arm_label, verdict_sentence
 from .run import run_bench
-from .table import print_arms, print_kinds
+from .table import kinds_listed, print_arms
 from .verify import Draws, print_verification, run_verify, verification_sentence
 
 __all__ = [
@@ -23,13 +23,13 @@ __all__ = [
     "arm_label",
     "choices",
     "fetch",
+    "kinds_listed",
     "load_suite",
     "parse_contexts",
     "parse_gammas",
     "parse_modes",
     "parse_thresholds",
     "print_arms",
-    "print_kinds",
     "print_verification",
     "run_bench",
     "run_verify",

@@ -21,14 +21,14 @@ def print_arms(terminal: Terminal, report: Mapping[str, Any]) -> None:
         terminal.say(f"note: {note}")
 
 
-def print_kinds(terminal: Terminal) -> None:
-    """What --arms can name."""
+def kinds_listed() -> str:
+    """What --arms can name, a line each."""
     swept = {"gamma": "one for each --gamma", "threshold": "one for each --threshold", "": ""}
-    rows = [
-        [name, kind.engine, kind.meaning, swept[kind.swept], "" if kind.samples else "greedy only"]
-        for name, kind in kinds().items()
-    ]
-    terminal.table("arms", ("arm", "engine", "what proposes", "", ""), rows)
+    lines = []
+    for name, kind in kinds().items():
+        remarks = "; ".join(filter(None, [swept[kind.swept], "" if kind.samples else "greedy only"]))
+        lines.append(f"{name:<20} {kind.meaning}" + (f" ({remarks})" if remarks else ""))
+    return "\n".join(lines)
 
 
 def _cells(arm: Mapping[str, Any]) -> list[str]:

@@ -66,7 +66,7 @@ def run(
     terminal = Terminal(json_output)
     bench = load_stage("bench")
     if arms == "?":
-        bench.print_kinds(terminal)
+        print(bench.kinds_listed())
         return
     if answer_timeout <= 0 or budget_minutes <= 0:
         raise EdgespecError("--answer-timeout and --budget-minutes must be above 0")

@@ -95,3 +95,10 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert "--out result goes on from there" in unwrapped(capsys.readouterr().err)
     script.interrupt_after = None
     assert command("--prompts", "quick", "--out", "result") == 0
+
+
+def test_a_question_mark_lists_every_arm(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("--arms", "?") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["plain", "no", "speculation"]
+    assert any(line.startswith("native-draft ") and "one for each --gamma" in line for line in lines)
