@@ -111,7 +111,7 @@ class BatchSpeaker:
         elif mode == "lookup":
             properties["prompt_lookup"] = True
         self._mode = mode
-        self._gamma = gamma if gamma and mode == "draft" else GENAI_GAMMAS[mode]
+        self._gamma = gamma if gamma and mode != "plain" else GENAI_GAMMAS[mode]
         self.proposed: int | None = None
         self.accepted: int | None = None
         try:

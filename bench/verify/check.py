@@ -68,6 +68,10 @@ def run_verify(
     for voice in chosen:
         if voice.greedy is None and draws is None:
             raise EdgespecError(f"the arm '{voice.name}' cannot be checked greedily: {voice.reason}")
+    if draft_device is not None and not any(voice.drafts for voice in chosen):
+        raise EdgespecError("--draft-device is for arms with a draft, which this run does not have; leave it out")
+    if gamma is not None and not any(voice.takes_gamma for voice in chosen):
+        raise EdgespecError("--gamma is for arms that propose as many tokens as they are told; leave it out")
     ids = {prompt.id: world.encode(prompt) for prompt in suite.prompts}
     for name, tokens in ids.items():
         if not tokens:
@@ -89,7 +93,7 @@ def run_verify(
         seed=seed,
         progress=progress,
     )
-    compared = compare(world, heard, ids, exact, progress)
+    compared = compare(world, heard, ids, progress)
     result = {
         "schema": "edgespec.verify/1",
         "pair": pair.root.resolve().name,

@@ -12,7 +12,6 @@ from edgespec.engine.processors import Processor
 from edgespec.errors import EdgespecError
 from edgespec.progress import Progress
 from edgespec.sampling import Sampling
-from edgespec.settings import EXACT
 
 from ..target import Target
 from .cells import Cells, NextToken, cut
@@ -76,7 +75,7 @@ def expect(
 ) -> list[Expected]:
     """The exact distribution of every prompt's first answers. prompts: ids by the prompt's id."""
     found = []
-    target = world.open_target(EXACT)
+    target = world.open_target()
     draft = world.open_draft() if world.open_draft else None
     try:
         with progress.task("the target's exact distribution", total=len(prompts) * draws.tokens) as task:

@@ -56,7 +56,7 @@ def hear(
             heard.greedy[voice.name] = _greedy(voice.name, speaker, prompts, max_new_tokens, progress)
         if voice.sampled and draws and (speaker := _open(voice.name, voice.sampled, heard, may_lack)):
             _sampled(heard, voice.name, speaker, draws, expected, seed, progress)
-    if with_control and world.control is not None:
+    if with_control:
         with progress.task("control: plain decoding in a batch"):
             answers = world.control(list(prompts.values()), max_new_tokens)
         heard.control = dict(zip(prompts, answers, strict=True))

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgespec.progress import Progress
-from edgespec.settings import EXACT
 
-from ..target import Target
 from .expectation import Draws, Expected, generator
 from .hearing import Heard, hear_again
 from .sameness import Difference, Margins, Sameness, difference, differs_more
@@ -83,18 +81,15 @@ def judge(
     }
 
 
-def compare(world: World, heard: Heard, prompts: Mapping[str, list[int]], exact: bool, progress: Progress) -> Compared:
-    """Hold every greedy answer against plain's, and plain's against the target's own exact logits.
-
-    exact: the arms ran under exact settings too, so that only the order of additions in f32 may differ.
-    """
+def compare(world: World, heard: Heard, prompts: Mapping[str, list[int]], progress: Progress) -> Compared:
+    """Hold every greedy answer against plain's, and plain's against the target's own exact logits."""
     plain = heard.greedy[REFERENCE]
     others = {name: answers for name, answers in heard.greedy.items() if name != REFERENCE}
     if heard.control is not None:
         others[BATCH_CONTROL] = heard.control
     differences: dict[str, list[Difference]] = {name: [] for name in (REFERENCE, *others)}
     margins: dict[str, Margins] = {}
-    target = world.open_target(EXACT)
+    target = world.open_target()
     try:
         with progress.task("the target's own logits along plain's answers", total=len(plain)) as task:
             for prompt, answer in plain.items():
@@ -108,33 +103,29 @@ def compare(world: World, heard: Heard, prompts: Mapping[str, list[int]], exact:
                         differences[name].append(found)
                         margins[prompt] = Margins.of(logits)
                 task.advance()
-        shift = _shift(target, plain, prompts, margins, progress) if exact else 0.0
     finally:
         target.close()
-    if margins and not exact:
-        rounded = world.open_target({})
-        try:
-            shift = _shift(rounded, plain, prompts, margins, progress)
-        finally:
-            rounded.close()
+    shift = _shift(world, plain, prompts, margins, progress) if margins else 0.0
     same = {name: Sameness(len(plain), tuple(found)) for name, found in differences.items()}
     return Compared(same, shift)
 
 
 def _shift(
-    rounded: Target,
+    world: World,
     plain: Mapping[str, list[int]],
     prompts: Mapping[str, list[int]],
     margins: Mapping[str, Margins],
     progress: Progress,
 ) -> float:
-    """How far gaps move when `rounded` decodes plain's answers a token a pass."""
-    worst = 0.0
-    if margins:
+    """How far gaps move when the device decodes plain's answers a token a pass."""
+    rounded, worst = world.open_rounded(), 0.0
+    try:
         with progress.task("how far rounding moves the logits", total=len(margins)) as task:
             for prompt, of in margins.items():
                 worst = max(worst, of.shift(rounded.along(prompts[prompt], plain[prompt], one_by_one=True)))
                 task.advance()
+    finally:
+        rounded.close()
     return worst
 
 

@@ -14,7 +14,7 @@ from .voices import BATCH_CONTROL, NATIVE_CONTROL, REFERENCE
 Result = Mapping[str, Any]
 CONTROLS = {BATCH_CONTROL: "plain decoding in a batch", NATIVE_CONTROL: "native decoding without speculation"}
 GREEDY = ("arm", "identical", "largest logit gap", "verdict")
-SAMPLED = ("arm", "prompt", "TV", "chance: median", "95 %", "p", "finds", "verdict")
+SAMPLED = ("arm", "prompt", "TV", "chance", "95 %", "p", "finds", "verdict")
 
 
 def print_verification(terminal: Terminal, result: Result) -> None:
@@ -102,7 +102,7 @@ def _legend(result: Result) -> str:
     finds = [record for record in result["sampled"] if record["finds"] is not None and record["draft_variation"]]
     text = (
         "TV: the least share of answers that must change to follow the target exactly. chance: TV of as many answers "
-        "drawn from the target itself. finds: the true TV that nine of ten runs would see"
+        "drawn from the target itself, its median and 95 % bound. finds: the true TV that nine of ten runs would see"
     )
     if finds:
         shares = [record["finds"] / record["draft_variation"] for record in finds]

@@ -28,6 +28,7 @@ NO_DRAFT_SAMPLING = (
     "its answers do not follow the target's distribution at temperature above 0 (openvino.genai#4190), so edgespec "
     f"never samples with it; --arms {PROOF} shows that"
 )
+JUST_A_PROOF = "it is there to be sampled; give a --temperature"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Voice:
 
     control: what decodes without speculation in the same engine but rounds otherwise than the reference. What it
     changes under default settings is numerics, so an arm is to change no more. "" for a control itself.
+    drafts: it uses the pair's draft. takes_gamma: it proposes as many tokens a step as it is told.
     """
 
     name: str
@@ -43,13 +45,14 @@ class Voice:
     sampled: Opener | None
     reason: str = ""
     control: str = BATCH_CONTROL
+    drafts: bool = False
+    takes_gamma: bool = False
 
 
 def voices(
     pair: Pair, device: str, draft_device: str | None, settings: Mapping[str, Any], gamma: int | None
 ) -> dict[str, Voice]:
     """Every arm of this pair by name. Nothing is loaded yet."""
-    on_npu = device.startswith("NPU")
 
     def engine(mode: str) -> Opener:
         def open_it() -> Speaker:
@@ -62,7 +65,7 @@ def voices(
                 mode=mode,  # type: ignore[arg-type]
                 settings=settings,
             )
-            return EngineSpeaker(opened, gamma if mode == "draft" else None)
+            return EngineSpeaker(opened, None if mode == "plain" else gamma)
 
         return open_it
 
@@ -80,17 +83,19 @@ def voices(
 
         return open_it
 
-    found = [Voice(REFERENCE, engine("plain"), engine("plain") if on_npu else batch("plain"), control="")]
+    found = [Voice(REFERENCE, engine("plain"), batch("plain"), control="")]
     if pair.draft is not None:
-        found.append(Voice("draft", engine("draft"), None, NO_DRAFT_SAMPLING))
-    if not on_npu:
-        found.append(Voice("lookup", engine("lookup"), batch("lookup")))
-        if pair.draft is not None:
-            found.append(Voice(PROOF, None, batch("draft"), "it is there to be sampled; give a --temperature"))
-        for mode, entry in DRAFTERS.items():
-            if pair.draft is not None or not entry.needs_draft:
-                opener, name = native(mode, entry), f"native-{mode}"
-                found.append(Voice(name, opener, opener, control=NATIVE_CONTROL if name != NATIVE_CONTROL else ""))
+        found.append(Voice("draft", engine("draft"), None, NO_DRAFT_SAMPLING, drafts=True, takes_gamma=True))
+    found.append(Voice("lookup", engine("lookup"), batch("lookup"), takes_gamma=True))
+    if pair.draft is not None:
+        found.append(Voice(PROOF, None, batch("draft"), JUST_A_PROOF, drafts=True, takes_gamma=True))
+    for mode, entry in DRAFTERS.items():
+        if pair.draft is not None or not entry.needs_draft:
+            opener, name = native(mode, entry), f"native-{mode}"
+            control = NATIVE_CONTROL if name != NATIVE_CONTROL else ""
+            found.append(
+                Voice(name, opener, opener, "", control, drafts=entry.needs_draft, takes_gamma=entry.takes_gamma)
+            )
     return {voice.name: voice for voice in found}
 
 

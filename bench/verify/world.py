@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
 from edgespec.settings import EXACT
 
@@ -17,28 +18,34 @@ from .voices import Voice, voices
 
 @dataclass(frozen=True)
 class World:
-    """voices: every arm that pair and device have. open_target: the target's own logits under given settings, and
-    open_draft the draft's (None: there is none). encode: a prompt's ids. stop_ids: what ends an answer. control: greedy
-    answers of plain decoding in one batch, None where the device has no batches."""
+    """voices: every arm that pair and device have. open_target: the target's exact logits; open_rounded: the same as
+    the device computes them under the run's settings; open_draft: the draft's exact ones (None: there is no draft).
+    encode: a prompt's ids. stop_ids: what ends an answer. control: greedy answers of plain decoding in one batch."""
 
     voices: Mapping[str, Voice]
-    open_target: Callable[[Mapping[str, Any]], Target]
+    open_target: Callable[[], Target]
+    open_rounded: Callable[[], Target]
     open_draft: Callable[[], Target] | None
     encode: Callable[[Prompt], list[int]]
     stop_ids: frozenset[int]
-    control: Callable[[Sequence[Sequence[int]], int], list[list[int]]] | None
+    control: Callable[[Sequence[Sequence[int]], int], list[list[int]]]
 
     @classmethod
     def real(
         cls, pair: Pair, device: str, draft_device: str | None, settings: Mapping[str, Any], gamma: int | None
     ) -> World:
-        """This machine. The models' own logits are always taken from the CPU, where f32 is f32. Raises EdgespecError
-        for a device that is not there."""
+        """This machine. Exact logits are always taken from the CPU, where f32 is f32. Raises EdgespecError for a device
+        that is not there, and for an NPU."""
         import openvino_genai
 
         from edgespec.devices import require_device
 
         device = require_device(device)
+        if device.startswith("NPU"):
+            raise EdgespecError(
+                "an NPU computes neither exactly nor in batches, so nothing there tells rounding from a fault; verify "
+                "the pair with --device CPU or GPU"
+            )
         draft_device = require_device(draft_device) if draft_device else None
         tokenizer = openvino_genai.Tokenizer(str(pair.target))
         draft = pair.draft
@@ -58,11 +65,12 @@ class World:
 
         return cls(
             voices=voices(pair, device, draft_device, settings, gamma),
-            open_target=lambda settings: ModelTarget(pair.target, "CPU", settings),
+            open_target=lambda: ModelTarget(pair.target, "CPU", EXACT),
+            open_rounded=lambda: ModelTarget(pair.target, device, settings),
             open_draft=None if draft is None else lambda: ModelTarget(draft, "CPU", EXACT),
             encode=encode,
             stop_ids=_stop_ids(pair, tokenizer),
-            control=None if device.startswith("NPU") else control,
+            control=control,
         )
 
 

@@ -15,13 +15,13 @@ from ..stages import load_stage
 
 def run(
     pair: Annotated[Path, typer.Argument(help="A pair directory.")],
-    device: Annotated[str, typer.Option(help="CPU, GPU, NPU, ... (see: edgespec devices)")] = "CPU",
+    device: Annotated[str, typer.Option(help="CPU, GPU, ... (see: edgespec devices)")] = "CPU",
     draft_device: Annotated[str | None, typer.Option(help="The draft's device, where it is another.")] = None,
     arms: Annotated[
         str | None,
         typer.Option(help="plain,draft,lookup,native-draft,... or all; unless given, one of each kind of speculation."),
     ] = None,
-    gamma: Annotated[int | None, typer.Option(help="Tokens a draft proposes a step.")] = None,
+    gamma: Annotated[int | None, typer.Option(help="Tokens proposed a step; unless given, each arm's own.")] = None,
     temperature: Annotated[float, typer.Option(help="Above 0, sampled answers are checked too.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Keep the likeliest tokens up to this sum; 1 keeps all.")] = 1.0,
     top_k: Annotated[int, typer.Option(help="Keep this many of the likeliest tokens; 0 keeps all.")] = 0,

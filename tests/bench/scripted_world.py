@@ -125,7 +125,8 @@ def scripted(
             )
             for name, speaker in speakers.items()
         },
-        open_target=lambda settings: TableTarget(target, rounding),
+        open_target=lambda: TableTarget(target),
+        open_rounded=lambda: TableTarget(target, rounding),
         open_draft=None if draft is None else lambda: TableTarget(draft),
         encode=_encode,
         stop_ids=frozenset({END}),

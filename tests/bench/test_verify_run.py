@@ -185,6 +185,8 @@ def test_an_arm_that_cannot_be_loaded_is_refused_when_asked_for_and_else_left_ou
         ({"arms": ["draft", "draft"]}, "names an arm twice"),
         ({"max_new_tokens": 0}, "--max-new-tokens is 0"),
         ({"gamma": 0}, "--gamma is 0"),
+        ({"gamma": 2}, "--gamma is for arms that propose"),
+        ({"draft_device": "GPU"}, "--draft-device is for arms with a draft"),
         ({"seed": -1}, "--seed is -1"),
     ],
 )
