@@ -23,7 +23,7 @@ from edgespec.settings import EXACT, describe
 from edgespec.staging import require_absent, require_folder, write_atomically
 
 from ..prompts import Suite, load_suite, spread
-from .expectation import Draws, expect
+from .expectation import Draws, expect, with_rounding
 from .hearing import hear
 from .judging import compare, judge
 from .voices import choose, with_controls
@@ -80,6 +80,8 @@ def run_verify(
     if draws is not None:
         few = {prompt.id: ids[prompt.id] for prompt in spread(suite.prompts, draws.contexts)}
         expected = expect(world, draws, few, seed, progress)
+        if not exact:
+            expected = with_rounding(world, draws, expected, progress)
     heard_arms = chosen if exact else with_controls(chosen, world.voices)
     heard = hear(
         world,

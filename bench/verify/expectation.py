@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from edgespec.sampling import Sampling
 
 from ..target import Target
 from .cells import Cells, NextToken, cut
-from .variation import Null, draw_null
+from .variation import Null, distance, draw_null
 from .world import World
 
 MAX_TOKENS = 4
@@ -54,13 +54,15 @@ class Draws:
 @dataclass(frozen=True)
 class Expected:
     """The exact distribution behind one prompt's context, and TV of samples from it. wrong: the draft's distribution
-    over the same cells, None without a draft."""
+    over the same cells, None without a draft. rounding: TV between the exact distribution and the one that the device
+    computes under the run's settings, None where these are exact."""
 
     prompt: str
     context: list[int]
     cells: Cells
     null: Null
     wrong: np.ndarray | None
+    rounding: float | None = None
 
 
 def context_of(ids: Sequence[int]) -> list[int]:
@@ -97,6 +99,20 @@ def expect(
         target.close()
         if draft:
             draft.close()
+    return found
+
+
+def with_rounding(world: World, draws: Draws, expected: Sequence[Expected], progress: Progress) -> list[Expected]:
+    """`expected` with `rounding` filled in."""
+    rounded, found = world.open_rounded(), []
+    try:
+        with progress.task("what rounding makes of the distribution", total=len(expected)) as task:
+            for item in expected:
+                p = item.cells.under(rounded, item.context, _next_token(rounded, draws, item.context))
+                found.append(replace(item, rounding=distance(item.cells.probabilities, p)))
+                task.advance()
+    finally:
+        rounded.close()
     return found
 
 

@@ -142,6 +142,7 @@ def _variation(name: str, behind: Expected, counts: Any, draws: Draws) -> Record
         "cells": len(behind.cells),
         "p_value": behind.null.p_value(variation),
         "draft_variation": None if behind.wrong is None else distance(behind.cells.probabilities, behind.wrong),
+        "rounding_variation": behind.rounding,
         "again": None,
         "passed": True,
     }

@@ -27,7 +27,7 @@ def table(seed: int, spread: float = 1.5, vocabulary: int = V) -> np.ndarray:
 
 
 class TableTarget:
-    """A `Target` whose logits are rows of `logits`, off by `rounding` where a token is decoded a pass."""
+    """A `Target` whose logits are rows of `logits`, off by `rounding` times normal noise where they are rounded."""
 
     def __init__(self, logits: np.ndarray, rounding: float = 0.0) -> None:
         self.logits, self.rounding = logits, rounding
@@ -39,8 +39,9 @@ class TableTarget:
         return (rows + noise).astype(np.float32)
 
     def behind(self, context: Sequence[int], prefixes: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
+        noise = np.random.default_rng(1).normal(0, 1, self.logits.shape) * self.rounding
         for prefix in prefixes:
-            yield self.logits[(*context, *prefix)[-1]]
+            yield (self.logits + noise)[(*context, *prefix)[-1]].astype(np.float32)
 
     def close(self) -> None:
         pass

@@ -151,6 +151,15 @@ def test_rounding_explains_near_ties_but_not_many_more_than_the_control(
     assert not result["passed"]
 
 
+def test_under_default_settings_it_is_said_what_rounding_does_to_the_distribution(verify: Verify) -> None:
+    result = verify({"draft": TableSpeaker(TARGET)}, draws=DRAWS, exact=False, world={"rounding": 0.05})
+    shares = {record["rounding_variation"] for record in result["sampled"]}
+    assert all(0 < share < 0.1 for share in shares)
+    assert any("Rounding alone moves" in note for note in notes(result))
+    exact = verify({"draft": TableSpeaker(TARGET)}, draws=DRAWS)
+    assert {record["rounding_variation"] for record in exact["sampled"]} == {None}
+
+
 def test_the_same_seed_gives_the_same_document(verify: Verify) -> None:
     arms = {"good": TableSpeaker(TARGET)}
     first, second, third = (verify(arms, arms=["good"], draws=DRAWS, seed=seed) for seed in (3, 3, 4))
