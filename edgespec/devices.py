@@ -10,7 +10,8 @@ import psutil
 
 from .errors import EdgespecError
 
-MODES = ("plain", "draft", "lookup")
+MODES = ("plain", "draft", "lookup", "native")
+"""What a device may run: three modes of openvino-genai, and the native engine."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def _modes(name: str, full_name: str) -> dict[str, str | None]:
             "plain": None,
             "draft": None,
             "lookup": "openvino-genai ignores prompt lookup on an NPU; use a draft, or CPU or GPU",
+            "native": "an NPU runs models of fixed shape only, which the native engine does not drive",
         }
     return dict.fromkeys(MODES)
 

@@ -21,6 +21,7 @@ def test_an_emulated_npu_is_listed_with_what_it_cannot_do(monkeypatch: pytest.Mo
     npu = next(device for device in list_devices() if device.name == "NPU")
     assert npu.modes["draft"] is None
     assert npu.modes["lookup"] is not None and "ignores prompt lookup" in npu.modes["lookup"]
+    assert npu.modes["native"] is not None and "fixed shape" in npu.modes["native"]
     assert require_device("npu") == "NPU"
     with pytest.raises(EdgespecError, match="mode 'lookup' cannot run on NPU: openvino-genai ignores"):
         require_mode("NPU", "lookup")
