@@ -57,6 +57,8 @@ def _disturbed(rows: Sequence[Row]) -> dict[str, Any]:
 def notes(report: Mapping[str, Any]) -> list[str]:
     """Sentences about what weakens the figures or explains a gap in them; none when there is nothing to say."""
     said = []
+    if str(report["pair"]["target"].get("source") or "").startswith("twin:"):
+        said.append("The pair is a twin: random weights of a real shape, whose acceptance was set.")
     run = report["run"]
     if not report["complete"]:
         why = f" ({run['stopped_because']})" if run["stopped_because"] else ""
