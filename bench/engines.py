@@ -150,11 +150,14 @@ class EnginePool:
         self._open_engine = open_engine
         self._engines: dict[tuple[str, ...], Engine | Exception] = {}
         self._lost: dict[tuple[str, ...], int] = {}
+        self._given_up: dict[tuple[str, ...], EdgespecError] = {}
         self._hungriest = 0
         self.loads: list[Load] = []
 
     def get(self, arm: Arm) -> Engine:
-        """The engine `arm` runs on; raises whatever its load raised."""
+        """The engine `arm` runs on; raises whatever its load raised, until the engine is closed."""
+        if arm.engine_key in self._given_up:
+            raise self._given_up[arm.engine_key]
         if arm.engine_key not in self._engines:
             try:
                 self._engines[arm.engine_key] = self._load(arm)
@@ -175,7 +178,9 @@ class EnginePool:
             engine.close()
         self._lost[arm.engine_key] = self._lost.get(arm.engine_key, 0) + 1
         if self._lost[arm.engine_key] >= GIVE_UP_AFTER:
-            self._engines[arm.engine_key] = EdgespecError(f"given up after {GIVE_UP_AFTER} failures, the last: {error}")
+            self._given_up[arm.engine_key] = EdgespecError(
+                f"given up after {GIVE_UP_AFTER} failures, the last: {error}"
+            )
 
     def keep(self, arms: Iterable[Arm]) -> None:
         """Close every engine that none of `arms` runs on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -105,7 +106,7 @@ class Measurement:
                 count = len(self.cases)
                 title = f"round {repetition + 1}: {len(arms)} arms on {count} prompts"
                 with self.progress.task(title, total=len(todo) * len(arms)) as task:
-                    self._warm_up(arms, header.max_new_tokens)
+                    self._start_anew(arms, repetition)
                     self._converse(reference)
                     for block in todo:
                         self._measure_block(block, header.max_new_tokens, task)
@@ -123,6 +124,14 @@ class Measurement:
             if not decision.go_on or repetition >= header.max_repetitions:
                 self.journal.append(Stop(repetitions=repetition, reason=decision.reason))
                 return
+
+    def _start_anew(self, arms: Sequence[Arm], repetition: int) -> None:
+        """Every round in fresh processes, started in a random order: luck that stays with a process is drawn again."""
+        self.pool.close()
+        if self.began:
+            self.warm.clear()
+        order = random.Random(f"{self.header.seed}/start/{repetition}").sample(list(arms), len(arms))
+        self._warm_up(order, self.header.max_new_tokens)
 
     def _check_sameness(self, arms: Sequence[Arm], reference: Arm) -> None:
         """Every engine once under exact settings, plain in a batch, and the logit gap of each difference."""

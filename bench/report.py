@@ -29,6 +29,11 @@ class _Run:
     draft_s: dict[int, float]
 
     @property
+    def rounds(self) -> int:
+        """Repetitions that were measured: the engines were started anew for each."""
+        return len({row.repetition for row in self.rows})
+
+    @property
     def costs(self) -> dict[int, float]:
         return st.pass_costs(self.target_s)
 
@@ -182,11 +187,11 @@ def _headline(run: _Run, contenders: Sequence[Mapping[str, Any]]) -> dict[str, A
         }
     best = max(contenders, key=_geomean)
     # the trial chose the settings on few prompts; should the whole run find the untouched default faster, it counts
-    default = st.speedup(list(st.prompt_ratios(run.rows, UNTOUCHED, REFERENCE).values()))
+    default = st.speedup(list(st.prompt_ratios(run.rows, UNTOUCHED, REFERENCE).values()), processes=run.rounds)
     over = UNTOUCHED if default.verdict == "faster" else REFERENCE
     ratios = list(st.prompt_ratios(run.rows, best["name"], over).values())
-    found = st.speedup(ratios)
-    strict = st.speedup(ratios, 1 - 0.05 / len(contenders))
+    found = st.speedup(ratios, processes=run.rounds)
+    strict = st.speedup(ratios, 1 - 0.05 / len(contenders), run.rounds)
     return {
         "arm": best["name"],
         "over": over,
@@ -213,7 +218,7 @@ def _describe(run: _Run, arm: Arm) -> dict[str, Any]:
     c_params = None if plain else run.c_params if with_draft else 0.0
     same = None if run.header.sampling else st.sameness(run.rows, arm.name, REFERENCE)
     ratios = st.prompt_ratios(run.rows, arm.name, REFERENCE)
-    speedup = st.speedup(list(ratios.values()))
+    speedup = st.speedup(list(ratios.values()), processes=run.rounds)
     if arm.name == REFERENCE and ratios:
         speedup = st.Speedup(1.0, None, "reference", len(ratios))
     tpots = [tpot for row in rows if (tpot := st.tpot_s(row)) is not None]
@@ -302,7 +307,7 @@ def _over_default(run: _Run, arm: Arm, over_reference: st.Speedup) -> dict[str, 
         return _speedup(over_reference)
     if arm.name == UNTOUCHED:
         return _speedup(st.Speedup(1.0, None, "reference", over_reference.prompts))
-    return _speedup(st.speedup(list(st.prompt_ratios(run.rows, arm.name, UNTOUCHED).values())))
+    return _speedup(st.speedup(list(st.prompt_ratios(run.rows, arm.name, UNTOUCHED).values()), processes=run.rounds))
 
 
 def _by(run: _Run, rows: Sequence[Row], arm: Arm, group: Callable[[Row], str]) -> dict[str, Any]:
@@ -312,7 +317,7 @@ def _by(run: _Run, rows: Sequence[Row], arm: Arm, group: Callable[[Row], str]) -
         ratios = st.prompt_ratios([row for row in run.rows if group(row) == name], arm.name, REFERENCE)
         drafting = st.drafting([row for row in rows if group(row) == name])
         result[name] = {
-            **_speedup(st.speedup(list(ratios.values()))),
+            **_speedup(st.speedup(list(ratios.values()), processes=run.rounds)),
             "acceptance_rate": drafting.acceptance_rate,
             "block_efficiency": drafting.block_efficiency,
         }
@@ -329,7 +334,7 @@ def _by_repetition(run: _Run, ratios: Mapping[str, float]) -> dict[str, Any]:
         "least": [ratios[prompt] for prompt in ratios if shares.get(prompt, middle + 1) <= middle],
         "most": [ratios[prompt] for prompt in ratios if shares.get(prompt, middle) > middle],
     }
-    return {name: _speedup(st.speedup(values)) for name, values in halves.items()}
+    return {name: _speedup(st.speedup(values, processes=run.rounds)) for name, values in halves.items()}
 
 
 def _loaded_bytes(run: _Run, arm: Arm) -> int | None:
