@@ -139,13 +139,15 @@ def _greedy_sentence(result: Result, name: str) -> str:
 
 def _sampled_sentence(records: Sequence[Mapping[str, Any]]) -> str:
     worst = min(records, key=lambda record: record["p_value"])
-    figures = f"{worst['total_variation']:.3f}, where chance alone stays below {worst['null_bound95']:.3f}"
+    figures = (
+        f"total variation {worst['total_variation']:.3f} on {worst['prompt']}, where chance alone stays below "
+        f"{worst['null_bound95']:.3f}"
+    )
     if all(record["passed"] for record in records):
-        return f"sampled, no difference from the target's distribution (at most: total variation {figures})"
+        return f"sampled, no difference from the target's distribution is seen (most suspect: {figures})"
     again = next(record["again"]["total_variation"] for record in records if not record["passed"])
     return (
-        f"sampled, its answers do NOT follow the target's distribution: total variation {figures}, and {again:.3f} "
-        "with fresh samples"
+        f"sampled, its answers do NOT follow the target's distribution: {figures}, and {again:.3f} with fresh samples"
     )
 
 

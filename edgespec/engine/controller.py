@@ -36,7 +36,8 @@ class Share:
     _late_hits: float = 0.0
     _late_trials: float = 0.0
 
-    def add(self, hit: bool) -> None:
+    def add(self, hit: float) -> None:
+        """hit: 1 or 0, or the expectation where it is not known."""
         keep, keep_late = 1 - 1 / self.memory, 1 - 1 / _LATE
         self.hits, self.trials = self.hits * keep + hit, self.trials * keep + 1
         self._late_hits, self._late_trials = self._late_hits * keep_late + hit, self._late_trials * keep_late + 1
@@ -70,24 +71,30 @@ class Acceptance:
         self._nodes: list[Share] = []
 
     def observe(self, proposal: Proposal, path: Sequence[int], known: int | None = None) -> None:
-        """path: the accepted nodes. known: nodes deeper than so many tokens are not judged, as what the target would
-        have said there is not known (the proposal was not shown to it, only compared with what it then said)."""
+        """path: the accepted nodes. known: the text is known for so many tokens only (the proposal was not shown to the
+        target, but compared with what it then said). A node beyond counts as refused when one it hangs from was, and
+        else for as much as it is expected to be worth: leaving it out would leave out the hard places."""
         if self._within is not None:
             self._within.observe(proposal, path, known)
-        kept = set(path)
-        depths: list[int] = []
         while len(self._nodes) < len(proposal):
             self._nodes.append(Share())
+        kept = set(path)
+        expected = [] if known is None else self.shares(len(proposal))
+        depths: list[int] = []
+        worth: list[float] = []
         for node, parent in enumerate(proposal.parents.tolist()):
             depths.append(1 + (depths[parent] if parent != ROOT else 0))
-            if known is None or depths[node] <= known:
-                self._nodes[node].add(node in kept)
+            if known is None or depths[node] <= known or parent == ROOT:
+                worth.append(float(node in kept))
+            else:
+                worth.append(worth[parent] * min(1.0, expected[node] / expected[parent]))
+            self._nodes[node].add(worth[node])
         if self._shape == "tree":
-            self._alpha.add(bool(path))
+            self._alpha.add(float(bool(path)))
         else:
             judged = len(proposal) if known is None else min(known, len(proposal))
             for position in range(min(len(path) + 1, judged)):
-                self._alpha.add(position < len(path))
+                self._alpha.add(float(position < len(path)))
 
     @property
     def alpha(self) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from math import log2
 from typing import Protocol
 
 from ..errors import EdgespecError
@@ -56,35 +56,41 @@ PRIOR = Costs({1: 1.0, 2: 1.06, 4: 1.2, 8: 1.6, 16: 2.6})
 """v(n) that a meter starts from: a 1 B int4 target on a CPU, in units of its own pass over one token."""
 
 
-class Meter:
-    """Learns t(n) from steps as they are timed: the median of the last few at each length that occurred, and in between
-    and beyond, `prior` scaled as the neighbouring lengths say. So one step of any length sets the scale, and a machine
-    that slows down is followed."""
+def typical(timed: Sequence[float]) -> float:
+    """The mean without the slowest eighth, at least one: a first pass of its kind pays for what is done once. Not the
+    median: passes that are slow now and then cost what they cost."""
+    kept = sorted(timed)[: max(1, len(timed) - max(1, len(timed) // 8))]
+    return sum(kept) / len(kept)
 
-    def __init__(self, prior: Costs = PRIOR, memory: int = 9) -> None:
+
+class Meter:
+    """Learns t(n) from steps as they are timed: `prior`, scaled at each n as the lengths that occurred say, nearer ones
+    and those timed more often more loudly. So one step of any length sets the scale, a length seldom taken is not
+    judged by one lucky pass, and a machine that slows down is followed."""
+
+    def __init__(self, prior: Costs = PRIOR, memory: int = 15) -> None:
         self._prior = prior
         self._memory = memory
         self._seconds: dict[int, deque[float]] = {}
-        self._ratios: dict[int, float] = {}
+        self._scales: dict[int, tuple[float, int]] = {}  # n -> how much longer than the prior, from how many passes
+        self._known: dict[int, float] = {}
 
     def add(self, n: int, seconds: float) -> None:
         """A target pass over n tokens, with what always goes with it."""
         timed = self._seconds.setdefault(n, deque(maxlen=self._memory))
         timed.append(seconds)
-        self._ratios[n] = median(timed) / self._prior.target(n)
+        self._scales[n] = typical(timed) / self._prior.target(n), len(timed)
+        self._known.clear()
 
     def target(self, n: int) -> float:
-        return self._prior.target(n) * self._ratio(n)
-
-    def _ratio(self, n: int) -> float:
-        if n in self._ratios or not self._ratios:
-            return self._ratios.get(n, 1.0)
-        below = max((length for length in self._ratios if length < n), default=None)
-        above = min((length for length in self._ratios if length > n), default=None)
-        if below is None or above is None:
-            return self._ratios[above if below is None else below]  # type: ignore[index]
-        share = (n - below) / (above - below)
-        return self._ratios[below] * (1 - share) + self._ratios[above] * share
+        if n not in self._known:
+            voices = total = 0.0
+            for length, (scale, passes) in self._scales.items():
+                voice = passes / (1 + (2 * log2(n / length)) ** 2)
+                voices += voice
+                total += voice * scale
+            self._known[n] = self._prior.target(n) * (total / voices if voices else 1.0)
+        return self._known[n]
 
 
 class Metered:
@@ -101,7 +107,7 @@ class Metered:
     def add(self, n: int, seconds: float) -> None:
         """A proposal of n nodes took so long to make."""
         self._timed.append(seconds / max(1, n) if self._per_node else seconds)
-        self._own = median(self._timed)
+        self._own = typical(self._timed)
 
     def own(self, n: int) -> float:
         """Seconds to draft n nodes. Unknown, it is a tenth of a target pass a node for a model, nothing for others."""

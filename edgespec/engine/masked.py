@@ -37,6 +37,8 @@ _SHORT = 64
 class MaskedModel:
     """One compiled IR. Threads may run different sequences of it at once."""
 
+    way = "masked"
+
     def __init__(
         self, ir: Any, windows: Mapping[Any, int | None], device: str, properties: Mapping[str, Any], name: str
     ) -> None:

@@ -30,8 +30,9 @@ Trees = Literal["none", "whole", "grown"]
 
 
 class Model(Protocol):
-    """One compiled model. vocab_size: columns of its logits."""
+    """One compiled model. way: paged or masked. vocab_size: columns of its logits."""
 
+    way: str
     vocab_size: int
 
     def sequence(self) -> ModelSequence:
@@ -127,7 +128,10 @@ def open_model(folder: Path, device: str, settings: Mapping[str, Any] | None = N
         ir = openvino.Core().read_model(folder / "openvino_model.xml")
         windows = mask_windows(ir, config, name)
         if paged_refusal(device, windows.values(), trees) is None:
-            return PagedModel(ir, windows.values(), device, properties, name, trees=trees == "whole")
+            try:
+                return PagedModel(ir.clone(), windows.values(), device, properties, name, trees=trees == "whole")
+            except (ImportError, RuntimeError, EdgespecError):
+                pass  # a build, a processor or a model that paged attention does not fit; what else is wrong shows below
         return MaskedModel(ir, windows, device, properties, name)
     except (OSError, ValueError, RuntimeError) as error:
         raise EdgespecError(f"{name} could not be loaded on {device}: {last_line(error)}") from error

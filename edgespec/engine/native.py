@@ -22,7 +22,7 @@ from .accept import accept
 from .drafters import DRAFTERS
 from .drafters.making import Place, Request
 from .model import open_model
-from .processors import Processor
+from .processors import Constraint, Processor
 from .proposal import NOTHING, Drafter, Verified
 from .step import Generation, Step
 from .stopping import Ending
@@ -61,14 +61,15 @@ class NativeEngine:
         settings = dict(settings or {})
         self._target = open_model(pair.target, self.device, settings, trees=self._entry.trees)
         self._sequence = self._target.sequence()
-        self._vocab_size = self._target.vocab_size
+        self.vocab_size = self._target.vocab_size
         if self._entry.needs_draft and pair.manifest.draft is not None:
-            self._vocab_size = min(self._vocab_size, pair.manifest.draft.vocab_size)
-        place = Place(pair, _require_native(draft_device or device), settings, self._vocab_size)
+            self.vocab_size = min(self.vocab_size, pair.manifest.draft.vocab_size)
+        place = Place(pair, _require_native(draft_device or device), settings, self.vocab_size)
         self._drafter_for = self._entry.load()(place)
         self._drafter: Drafter | None = None
+        self._caches_are_sound = True
         self._tokenizer = openvino_genai.Tokenizer(str(pair.target))
-        self._stop_ids = _stop_ids(pair.target)
+        self.stop_ids = _stop_ids(pair.target)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text` as it stands: no special tokens added, no chat template."""
@@ -93,11 +94,13 @@ class NativeEngine:
         sampling: Sampling = GREEDY,
         on_tokens: OnTokens | None = None,
         reuse_prefix: bool = False,
+        constraint: Constraint | None = None,
     ) -> Generation:
         """Decode up to `max_new_tokens` tokens after `prompt_ids`, ending at the end of text.
 
         gamma: tokens proposed a step at most. reuse_prefix: keep what the caches hold of this prompt from the last
-        call, as a chat does; a measurement of the prompt's pass does not. Raises EdgespecError for an empty prompt. An
+        call, as a chat does; a measurement of the prompt's pass does not. constraint: forbids tokens, a grammar for
+        one (`vocab_size` and `stop_ids` are what it needs to know). Raises EdgespecError for an empty prompt. An
         exception raised by `on_tokens` stops the generation and is raised here; the engine survives it.
         """
         if not prompt_ids:
@@ -105,10 +108,10 @@ class NativeEngine:
         if not 1 <= max_new_tokens < 2**31:
             raise EdgespecError(f"max_new_tokens must be at least 1, and below 2^31, not {max_new_tokens}")
         gamma = self._gamma(gamma)
-        processor = Processor(sampling, self._vocab_size, prompt_length=len(prompt_ids))
-        request = Request(processor, np.random.default_rng(sampling.seed), reuse_prefix)
+        processor = Processor(sampling, self.vocab_size, prompt_length=len(prompt_ids), constraint=constraint)
+        request = Request(processor, np.random.default_rng(sampling.seed), reuse_prefix and self._caches_are_sound)
         self._drafter = self._drafter_for(request)
-        ending = Ending(self._stop_ids | set(sampling.stop_token_ids), sampling.stop_strings, self.decode)
+        ending = Ending(self.stop_ids | set(sampling.stop_token_ids), sampling.stop_strings, self.decode)
         token_ids: list[int] = []
         steps: list[Step] = []
         first_s: float | None = None
@@ -128,9 +131,10 @@ class NativeEngine:
                 token_ids += held
                 if on_tokens is not None and not cancelled:
                     on_tokens(held)
-        except BaseException:
-            self._sequence.reset()
+        except BaseException:  # it may have come between a pass and the count of what it left in a cache
+            self._caches_are_sound = False
             raise
+        self._caches_are_sound = True
         ended = time.perf_counter()
         return Generation(
             token_ids=token_ids,

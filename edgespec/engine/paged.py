@@ -41,6 +41,8 @@ def paged_refusal(device: str, windows: Iterable[int | None], trees: Trees) -> s
 class PagedModel:
     """One compiled IR. Threads may run different sequences of it at once."""
 
+    way = "paged"
+
     def __init__(
         self,
         ir: Any,

@@ -153,5 +153,20 @@ def test_a_share_follows_a_change_at_once_and_ignores_noise() -> None:
     assert share.mean(0.5, 1.0) < 0.35
 
 
+def test_what_lies_beyond_the_known_text_is_judged_by_what_it_hangs_from() -> None:
+    """Two answers in turn, a hard one (first token wrong) of which one token is known, and an easy one known in full:
+    the second node is right half of the time. Leaving it out where it is not known would make it always right."""
+    for shape in ("chain", "tree"):
+        acceptance = Acceptance(shape)  # type: ignore[arg-type]
+        for _ in range(300):
+            acceptance.observe(chain([0, 0]), (), known=1)
+            acceptance.observe(chain([0, 0]), (0, 1), known=2)
+        assert acceptance.shares(2) == pytest.approx([0.5, 0.5], abs=0.13)
+    open_end = Acceptance()
+    for _ in range(300):
+        open_end.observe(chain([0, 0]), (0,), known=1)  # the first is right, of the second nothing is known
+    assert open_end.shares(2) == pytest.approx([1.0, 1.0], abs=0.05)  # as alpha says
+
+
 def test_acceptance_starts_from_its_prior() -> None:
     assert Acceptance(prior=0.6).shares(3) == pytest.approx([0.6, 0.36, 0.216])

@@ -42,30 +42,32 @@ class Member:
 
 
 class _Seat:
-    """A member with what was learned of it."""
+    """A member with what was learned of it, apart for steps in which a cheaper member had something to offer: those
+    are the easy ones, and what it is worth there says little about the others."""
 
     def __init__(self, member: Member, meter: Meter) -> None:
         self.member = member
         self.prices = Metered(meter, per_node=member.per_node, own=member.cost)
-        self.overall = Acceptance(member.shape)
         self.passed_over = 0
-        self._by_grade: dict[int, Controller] = {}
+        self.first = True  # its first proposal of a text: a draft model then reads the prompt, which is not its price
+        self._overall = (Acceptance(member.shape), Acceptance(member.shape))
+        self._controllers: dict[tuple[bool, int], Controller] = {}
 
-    def controller(self) -> Controller:
+    def controller(self, opposed: bool) -> Controller:
         """For the proposal just made, or about to be made: by how sure the drafter is, in powers of two."""
         grade = min(int(getattr(self.member.drafter, "grade", 0)).bit_length(), 5) if self.member.chosen else 0
-        if grade not in self._by_grade:
-            self._by_grade[grade] = Controller(
+        if (opposed, grade) not in self._controllers:
+            self._controllers[opposed, grade] = Controller(
                 self.prices,
                 self.member.most,
                 self.member.shape,
-                acceptance=Acceptance(self.member.shape, within=self.overall),
+                acceptance=Acceptance(self.member.shape, within=self._overall[opposed]),
             )
-        return self._by_grade[grade]
+        return self._controllers[opposed, grade]
 
-    def promise(self) -> float:
+    def promise(self, opposed: bool) -> float:
         """Tokens a second that its proposals bring on the whole."""
-        return best_length(self.prices, self.overall.shares(self.member.most))[1]
+        return best_length(self.prices, self._overall[opposed].shares(self.member.most))[1]
 
 
 class HybridDrafter:
@@ -89,14 +91,15 @@ class HybridDrafter:
         self._settle()
 
     def _settle(self) -> None:
-        self._shown: Controller | None = None
-        self._aside: list[tuple[Controller, Proposal]] = []  # chosen proposals that are not shown
+        self._committed: Controller | None = None  # of a drawn or costly proposal that is shown
+        self._seen: list[tuple[Controller, Proposal]] = []  # chosen proposals, uncut, whether shown or laid aside
         self._declined: list[Controller] = []
         self._handed_over: float | None = None
 
     def begin(self, prompt_ids: Sequence[int]) -> None:
         self._settle()
         for seat in self._seats:
+            seat.first = True
             seat.member.drafter.begin(prompt_ids)
 
     def propose(self, budget: int) -> Proposal:
@@ -104,46 +107,42 @@ class HybridDrafter:
         best, proposal, owner = 1 / self._meter.target(1), NOTHING, None
         for seat in self._seats if budget > 0 else ():
             if seat.member.chosen and not seat.member.per_node:
-                offer = self._look(seat, budget, best)
+                offer = self._look(seat, budget, best, owner is not None)
             else:
-                offer = self._commit(seat, budget, best, owner is None)
+                offer = self._commit(seat, budget, best, owner is not None)
             if offer is not None:
-                if self._shown is not None and owner is not None and owner.member.chosen:
-                    self._aside.append((self._shown, proposal))
-                self._shown, proposal, best = offer
+                self._committed, proposal, best = offer
                 owner = seat
         if owner is not None:
             self.proposals[owner.member.drafter.name] += 1
         self._handed_over = self._clock()
         return proposal
 
-    def _look(self, seat: _Seat, budget: int, best: float) -> tuple[Controller, Proposal, float] | None:
+    def _look(self, seat: _Seat, budget: int, best: float, opposed: bool) -> tuple[None, Proposal, float] | None:
         """Ask for a chosen proposal, and cut it to what is worth its while; None when that is nothing."""
         dear = seat.prices.own(1) > _DEAR * self._meter.target(1)
-        if dear and seat.passed_over < _PATIENCE and seat.promise() <= best:
+        if dear and seat.passed_over < _PATIENCE and seat.promise(opposed) <= best:
             seat.passed_over += 1
             return None
         seat.passed_over = 0
         proposal = self._ask(seat, min(budget, seat.member.most))
         if not len(proposal):
             return None
-        controller = seat.controller()
+        controller = seat.controller(opposed)
+        self._seen.append((controller, proposal))
         n, rate = best_length(seat.prices, controller.acceptance.shares(len(proposal)))
-        if not n or rate <= best:
-            self._aside.append((controller, proposal))
-            return None
-        return controller, _first(proposal, n), rate
+        return (None, _first(proposal, n), rate) if n and rate > best else None
 
     def _commit(
-        self, seat: _Seat, budget: int, best: float, unopposed: bool
+        self, seat: _Seat, budget: int, best: float, opposed: bool
     ) -> tuple[Controller, Proposal, float] | None:
         """Settle how much a drawn or costly proposal should be, then ask for it and use it as it comes."""
-        controller = seat.controller()
+        controller = seat.controller(opposed)
         n = controller.budget(budget)
         if not n:
             self._declined.append(controller)
             return None
-        if controller.rate <= best and not (controller.trying and unopposed):
+        if controller.rate <= best and (opposed or not controller.trying):
             return None
         proposal = self._ask(seat, n)
         return (controller, proposal, controller.rate) if len(proposal) else None
@@ -151,19 +150,20 @@ class HybridDrafter:
     def _ask(self, seat: _Seat, budget: int) -> Proposal:
         started = self._clock()
         proposal = seat.member.drafter.propose(budget)
-        if len(proposal) or not seat.member.per_node:
+        if not seat.first and (len(proposal) or not seat.member.per_node):
             seat.prices.add(len(proposal), self._clock() - started)
+        seat.first = False
         return proposal
 
     def observe(self, verified: Verified) -> None:
         if self._handed_over is not None:
             self._meter.add(len(verified.proposal) + 1, self._clock() - self._handed_over)
-            if self._shown is not None:
-                self._shown.observe(verified.proposal, verified.path)
-            for controller, proposal in self._aside:
+            if self._committed is not None:
+                self._committed.observe(verified.proposal, verified.path)
+            for controller, proposal in self._seen:
                 agreed = _agreed(proposal, verified.emitted)
                 controller.acceptance.observe(proposal, agreed, known=len(verified.emitted))
-            if self._shown is None:
+            if not len(verified.proposal):
                 for controller in self._declined:
                     controller.observe(NOTHING, ())
         self._settle()
