@@ -131,7 +131,7 @@ def open_model(folder: Path, device: str, settings: Mapping[str, Any] | None = N
             try:
                 return PagedModel(ir.clone(), windows.values(), device, properties, name, trees=trees == "whole")
             except (ImportError, RuntimeError, EdgespecError):
-                pass  # a build, a processor or a model that paged attention does not fit; what else is wrong shows below
+                pass  # paged attention does not fit this build, processor or model; what else is wrong shows below
         return MaskedModel(ir, windows, device, properties, name)
     except (OSError, ValueError, RuntimeError) as error:
         raise EdgespecError(f"{name} could not be loaded on {device}: {last_line(error)}") from error

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_a_constraint_binds_drafts_and_branches(pair: Pair, open_native: Open, m
     for sampling in (Sampling(), Sampling(1.0, seed=0)):
         tokens = engine.generate(ids, 30, sampling=sampling, constraint=Even()).token_ids
         assert all(token % 2 == 0 for token in tokens)
-        assert all(a != b for a, b in zip(tokens, tokens[1:], strict=False))
+        assert all(a != b for a, b in pairwise(tokens))
     expected = open_native(pair, "plain").generate(ids, 30, constraint=Even()).token_ids
     assert engine.generate(ids, 30, constraint=Even()).token_ids == expected
 

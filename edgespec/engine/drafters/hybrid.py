@@ -105,6 +105,7 @@ class HybridDrafter:
     def propose(self, budget: int) -> Proposal:
         self._settle()
         best, proposal, owner = 1 / self._meter.target(1), NOTHING, None
+        offer: tuple[Controller | None, Proposal, float] | None
         for seat in self._seats if budget > 0 else ():
             if seat.member.chosen and not seat.member.per_node:
                 offer = self._look(seat, budget, best, owner is not None)
