@@ -16,9 +16,10 @@ VERBS = {
     "export": "A Hugging Face checkpoint, with or without a draft, to an OpenVINO pair directory.",
     "quantize": "Compress a pair's weights to int8 or int4.",
     "bench": "Measure, paired and interleaved, how much faster a pair answers with speculation than without.",
-    "compare": "Two or more bench results beside one another: what makes them incomparable, then what differs.",
-    "verify": "Does speculation change what the model says? Greedy answers, and the distribution of sampled ones.",
-    "prompts": "The prompt suites: list, show, and fetch those of others.",
+    "compare": "Hold runs of edgespec bench against the first: what makes them incomparable, then what differs and how "
+    "surely.",
+    "verify": "Does speculation change what the model says? Exit code 1 when it does.",
+    "prompts": "The prompts that bench can ask: what there is, what they say, and those of others to fetch.",
     "generate": "Continue a prompt with a pair, streaming.",
     "train": "Train a target and its draft from a recipe, or evaluate a draft.",
 }
