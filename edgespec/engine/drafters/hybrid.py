@@ -73,15 +73,15 @@ class _Seat:
 class HybridDrafter:
     """See Drafter. `begin` starts a new text; what was learned of the members and the machine stays."""
 
-    name = "hybrid"
-
     def __init__(
         self,
         members: Sequence[Member],
         *,
+        name: str = "hybrid",
         meter: Meter | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self.name = name
         self._meter = meter or Meter()
         self._clock = clock
         self._seats = [_Seat(member, self._meter) for member in members]

@@ -115,6 +115,43 @@ def recycling(place: Place) -> Callable[[Request], Drafter]:
     return lambda request: drafter
 
 
+def adaptive(place: Place) -> Callable[[Request], Drafter]:
+    from .hybrid import HybridDrafter, Member
+    from .model import DraftModel
+
+    model = DraftModel(draft_of(place), place.vocab_size)
+    drafter = HybridDrafter([Member(model, per_node=True)], name="adaptive")
+
+    def serve(request: Request) -> Drafter:
+        model.serve(request)
+        return drafter
+
+    return serve
+
+
+def adaptive_copy(place: Place) -> Callable[[Request], Drafter]:
+    from .copy import CopyDrafter
+    from .hybrid import HybridDrafter, Member
+
+    drafter = HybridDrafter([Member(CopyDrafter(shortest=1), most=12)], name="adaptive-copy")
+    return lambda request: drafter
+
+
+def hybrid(place: Place) -> Callable[[Request], Drafter]:
+    from .copy import CopyDrafter
+    from .hybrid import HybridDrafter, Member
+    from .model import DraftModel
+
+    model = DraftModel(draft_of(place), place.vocab_size)
+    drafter = HybridDrafter([Member(CopyDrafter(shortest=1), most=12), Member(model, per_node=True)])
+
+    def serve(request: Request) -> Drafter:
+        model.serve(request)
+        return drafter
+
+    return serve
+
+
 def draft_of(place: Place, trees: Trees = "none") -> Model:
     """The pair's draft, compiled for the place's device."""
     assert place.pair.draft is not None, "the engine has checked it"
