@@ -29,11 +29,6 @@ class _Run:
     draft_s: dict[int, float]
 
     @property
-    def rounds(self) -> int:
-        """Repetitions that were measured: the engines were started anew for each."""
-        return len({row.repetition for row in self.rows})
-
-    @property
     def costs(self) -> dict[int, float]:
         return st.pass_costs(self.target_s)
 
@@ -187,11 +182,12 @@ def _headline(run: _Run, contenders: Sequence[Mapping[str, Any]]) -> dict[str, A
         }
     best = max(contenders, key=_geomean)
     # the trial chose the settings on few prompts; should the whole run find the untouched default faster, it counts
-    default = st.speedup(list(st.prompt_ratios(run.rows, UNTOUCHED, REFERENCE).values()), processes=run.rounds)
+    default = _over(run, UNTOUCHED, REFERENCE)
     over = UNTOUCHED if default.verdict == "faster" else REFERENCE
     ratios = list(st.prompt_ratios(run.rows, best["name"], over).values())
-    found = st.speedup(ratios, processes=run.rounds)
-    strict = st.speedup(ratios, 1 - 0.05 / len(contenders), run.rounds)
+    luck = st.process_luck(run.rows, best["name"], over)
+    found = st.speedup(ratios, luck=luck)
+    strict = st.speedup(ratios, 1 - 0.05 / len(contenders), luck)
     return {
         "arm": best["name"],
         "over": over,
@@ -218,7 +214,8 @@ def _describe(run: _Run, arm: Arm) -> dict[str, Any]:
     c_params = None if plain else run.c_params if with_draft else 0.0
     same = None if run.header.sampling else st.sameness(run.rows, arm.name, REFERENCE)
     ratios = st.prompt_ratios(run.rows, arm.name, REFERENCE)
-    speedup = st.speedup(list(ratios.values()), processes=run.rounds)
+    luck = st.process_luck(run.rows, arm.name, REFERENCE)
+    speedup = st.speedup(list(ratios.values()), luck=luck)
     if arm.name == REFERENCE and ratios:
         speedup = st.Speedup(1.0, None, "reference", len(ratios))
     tpots = [tpot for row in rows if (tpot := st.tpot_s(row)) is not None]
@@ -251,10 +248,10 @@ def _describe(run: _Run, arm: Arm) -> dict[str, Any]:
         "tpot_ms": _milliseconds(tpots),
         "speedup": _speedup(speedup),
         "speedup_over_default": _over_default(run, arm, speedup),
-        "by_category": _by(run, rows, arm, lambda row: row.category),
-        "by_turn": _by(run, rows, arm, lambda row: str(row.turn)) if any(row.turn > 1 for row in rows) else {},
-        "by_context": _by(run, rows, arm, lambda row: str(row.context)) if run.header.contexts else {},
-        "by_repetition": _by_repetition(run, ratios),
+        "by_category": _by(run, rows, arm, luck, lambda row: row.category),
+        "by_turn": _by(run, rows, arm, luck, lambda row: str(row.turn)) if any(row.turn > 1 for row in rows) else {},
+        "by_context": _by(run, rows, arm, luck, lambda row: str(row.context)) if run.header.contexts else {},
+        "by_repetition": _by_repetition(run, ratios, luck),
         "acceptance_rate": drafting.acceptance_rate,
         "alpha": drafting.alpha,
         "block_efficiency": tau,
@@ -307,24 +304,29 @@ def _over_default(run: _Run, arm: Arm, over_reference: st.Speedup) -> dict[str, 
         return _speedup(over_reference)
     if arm.name == UNTOUCHED:
         return _speedup(st.Speedup(1.0, None, "reference", over_reference.prompts))
-    return _speedup(st.speedup(list(st.prompt_ratios(run.rows, arm.name, UNTOUCHED).values()), processes=run.rounds))
+    return _speedup(_over(run, arm.name, UNTOUCHED))
 
 
-def _by(run: _Run, rows: Sequence[Row], arm: Arm, group: Callable[[Row], str]) -> dict[str, Any]:
-    """The arm's speed-up in each group of rows, with what it accepted there."""
+def _over(run: _Run, arm: str, reference: str) -> st.Speedup:
+    ratios = st.prompt_ratios(run.rows, arm, reference)
+    return st.speedup(list(ratios.values()), luck=st.process_luck(run.rows, arm, reference))
+
+
+def _by(run: _Run, rows: Sequence[Row], arm: Arm, luck: st.Luck | None, group: Callable[[Row], str]) -> dict[str, Any]:
+    """The arm's speed-up in each group of rows, with what it accepted there. luck: the same processes answered all."""
     result = {}
     for name in sorted({group(row) for row in rows}, key=lambda name: (len(name), name)):
         ratios = st.prompt_ratios([row for row in run.rows if group(row) == name], arm.name, REFERENCE)
         drafting = st.drafting([row for row in rows if group(row) == name])
         result[name] = {
-            **_speedup(st.speedup(list(ratios.values()), processes=run.rounds)),
+            **_speedup(st.speedup(list(ratios.values()), luck=luck)),
             "acceptance_rate": drafting.acceptance_rate,
             "block_efficiency": drafting.block_efficiency,
         }
     return result
 
 
-def _by_repetition(run: _Run, ratios: Mapping[str, float]) -> dict[str, Any]:
+def _by_repetition(run: _Run, ratios: Mapping[str, float], luck: st.Luck | None) -> dict[str, Any]:
     """The speed-up on the half of the prompts whose plain answers repeat themselves least, and on the other half."""
     shares = run.repetition
     if len(shares) < 2:
@@ -334,7 +336,7 @@ def _by_repetition(run: _Run, ratios: Mapping[str, float]) -> dict[str, Any]:
         "least": [ratios[prompt] for prompt in ratios if shares.get(prompt, middle + 1) <= middle],
         "most": [ratios[prompt] for prompt in ratios if shares.get(prompt, middle) > middle],
     }
-    return {name: _speedup(st.speedup(values, processes=run.rounds)) for name, values in halves.items()}
+    return {name: _speedup(st.speedup(values, luck=luck)) for name, values in halves.items()}
 
 
 def _loaded_bytes(run: _Run, arm: Arm) -> int | None:

@@ -4,7 +4,7 @@ ratio of a case    = median over repetitions of  plain seconds per token / arm s
                      both of the same case and repetition, measured seconds apart
 ratio of a prompt  = geometric mean over its cases (turns, lengths of context; mostly one)
 speed-up           = geometric mean of the ratios over prompts
-95 % interval      = Student's, of the mean log ratio over prompts
+95 % interval      = Student's, of the mean log ratio over prompts; beside it, what a round owes to its processes (Luck)
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ Verdict = Literal["faster", "slower", "cannot tell", "reference"]
 Measure = Callable[[Row], "float | None"]
 
 RESAMPLES = 9999
-PROCESS_LUCK = 0.015
-"""Two processes that do the same work differ by about this much throughout (sigma of the log ratio; where their memory
-came to lie, most likely), which no repetition inside them averages out. Forty real runs of plain against plain in
-another process, 8 prompts twice: their mean log ratios spread by 2.6 %, where the rows' own noise explains 2.2 %."""
+PROCESS_LUCK = 0.02
+LUCK_WEIGHT = 8
+"""Two processes that do the same work differ throughout by about this much (sigma of the log ratio; where their memory
+came to lie, most likely), which no repetition inside them averages out. Forty real runs of plain against plain, a round
+in fresh processes at a time, gave 2.3 % on one machine (rounds' means spread by 3.6 %, of which noise explains 2.8 %)
+and 1.5 % on another. A run starts from it as if from so many rounds of its own, and learns its own from there."""
 REPEAT_RUN = 4
 MEDIAN_FROM = 6
 """A median of fewer values gets no interval: their whole range would not hold it with 95 %."""
@@ -44,6 +46,23 @@ class Speedup:
     ci95: Interval | None
     verdict: Verdict
     prompts: int
+
+
+@dataclass(frozen=True)
+class Luck:
+    """What a speed-up owes to the processes it was measured in. error: standard error of its logarithm from that alone,
+    known with so many degrees of freedom."""
+
+    error: float
+    degrees: float
+
+    def half_width(self, level: float) -> float:
+        return float(stats.t.ppf((1 + level) / 2, self.degrees)) * self.error
+
+    def and_of(self, other: Luck) -> Luck:
+        """Of the ratio of two speed-ups, each with its own; degrees by Welch and Satterthwaite."""
+        mine, its = self.error**2, other.error**2
+        return Luck(math.sqrt(mine + its), (mine + its) ** 2 / (mine**2 / self.degrees + its**2 / other.degrees))
 
 
 @dataclass(frozen=True)
@@ -130,12 +149,35 @@ def interval_of_median(values: Sequence[float], seed: int = 0) -> Interval | Non
     return float(low), float(high)
 
 
-def speedup(ratios: Sequence[float], level: float = 0.95, processes: float = 0) -> Speedup:
+def process_luck(rows: Sequence[Row], arm: str, reference: str) -> Luck | None:
+    """How far the means of whole rounds lie apart beyond what their rows' noise explains: the second term of a two-way
+    layout of prompts and rounds, both random, whose estimate leans on PROCESS_LUCK. None: nothing was paired."""
+    by_round: dict[int, dict[str, float]] = {}
+    for number in {row.repetition for row in rows if row.arm in (arm, reference)}:
+        ratios = prompt_ratios([row for row in rows if row.repetition == number], arm, reference)
+        if ratios:
+            by_round[number] = {prompt: math.log(ratio) for prompt, ratio in ratios.items()}
+    if not by_round:
+        return None
+    variance, degrees = PROCESS_LUCK**2, float(LUCK_WEIGHT)
+    common = sorted(set.intersection(*(set(logs) for logs in by_round.values())))
+    rounds, prompts = len(by_round), len(common)
+    if rounds > 1 and prompts > 1:
+        table = np.asarray([[logs[prompt] for prompt in common] for logs in by_round.values()])
+        means = table.mean(axis=1)
+        noise = table - means[:, None] - table.mean(axis=0) + table.mean()
+        of_noise = float((noise**2).sum()) / ((rounds - 1) * (prompts - 1)) / prompts
+        found = max(0.0, float(means.var(ddof=1)) - of_noise)
+        variance = (degrees * variance + (rounds - 1) * found) / (degrees + rounds - 1)
+        degrees += rounds - 1
+    return Luck(math.sqrt(variance / rounds), degrees)
+
+
+def speedup(ratios: Sequence[float], level: float = 0.95, luck: Luck | None = None) -> Speedup:
     """Geometric mean of per-prompt ratios, its interval, and what may be said: faster or slower only when the whole
     interval is on one side of 1.
 
-    processes: how many times the two engines were started anew for these ratios; the interval then allows for
-    PROCESS_LUCK as well. 0: the ratios share no process, or none is in doubt.
+    luck: the interval then allows for it as well. None: the ratios share no process, or none is in doubt.
     """
     if not ratios:
         return Speedup(None, None, "cannot tell", 0)
@@ -144,8 +186,7 @@ def speedup(ratios: Sequence[float], level: float = 0.95, processes: float = 0) 
     interval = interval_of_mean(logs, level)
     if interval is None:
         return Speedup(geomean, None, "cannot tell", len(ratios))
-    luck = float(stats.norm.ppf((1 + level) / 2)) * PROCESS_LUCK / math.sqrt(processes) if processes else 0.0
-    half = math.hypot((interval[1] - interval[0]) / 2, luck)
+    half = math.hypot((interval[1] - interval[0]) / 2, luck.half_width(level) if luck else 0.0)
     low, high = geomean * math.exp(-half), geomean * math.exp(half)
     verdict: Verdict = "faster" if low > 1 else "slower" if high < 1 else "cannot tell"
     return Speedup(geomean, (low, high), verdict, len(ratios))

@@ -126,19 +126,19 @@ def speedup_change(a: Run, b: Run, arm_a: str, arm_b: str, level: float = 0.95) 
     """How many times b's speed-up over its own plain is a's, paired by prompt. Both need rows."""
     before, after = (st.prompt_ratios(run.rows or (), arm, REFERENCE) for run, arm in ((a, arm_a), (b, arm_b)))
     ratios = [after[prompt] / before[prompt] for prompt in before if prompt in after]
-    return st.speedup(ratios, level, _processes(a, b))
+    return st.speedup(ratios, level, _luck(a, b, arm_a, arm_b))
 
 
 def clock_change(a: Run, b: Run, arm_a: str, arm_b: str, level: float = 0.95) -> st.Speedup:
     """How many times a's tokens per second b makes, paired by prompt; the drift is in it. Both need rows."""
     logs = _log_ratios(a, b, arm_a, arm_b, st.seconds_per_token)
-    return st.speedup([math.exp(-value) for value in logs.values()], level, _processes(a, b))
+    return st.speedup([math.exp(-value) for value in logs.values()], level, _luck(a, b, arm_a, arm_b))
 
 
-def _processes(a: Run, b: Run) -> float:
-    """Of one run, how many starts of its engines would leave as much to luck as these two runs' together."""
-    rounds = [len({row.repetition for row in run.rows or ()}) for run in (a, b)]
-    return 1 / sum(1 / count for count in rounds) if all(rounds) else 0
+def _luck(a: Run, b: Run, arm_a: str, arm_b: str) -> st.Luck | None:
+    """What the runs' processes leave to luck in a comparison of the two arms."""
+    found = [st.process_luck(run.rows or (), arm, REFERENCE) for run, arm in ((a, arm_a), (b, arm_b))]
+    return found[0].and_of(found[1]) if found[0] and found[1] else None
 
 
 def acceptance_of(run: Run, arm: str, level: float = 0.95) -> tuple[float, st.Interval | None] | None:

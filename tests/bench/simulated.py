@@ -23,12 +23,14 @@ PLAIN_S = 1.0
 class Machine:
     """noise: sigma of the logarithm of a row's time. hiccups: share of rows that something else slows, by a fifth on
     average (exponential). drift: standard deviation of the machine's log speed, which forgets itself over `memory_s`
-    (an Ornstein-Uhlenbeck process in the machine's own time: neighbouring rows see nearly the same speed)."""
+    (an Ornstein-Uhlenbeck process in its own time: neighbouring rows see nearly the same speed). luck: sigma of
+    what an engine's process does to all its times; every repetition starts new ones."""
 
     noise: float = 0.05
     hiccups: float = 0.05
     drift: float = 0.10
     memory_s: float = 120.0
+    luck: float = 0.0
 
 
 SHARED = Machine()
@@ -62,10 +64,12 @@ def rounds(
     level = draw.gauss(0, machine.drift)
     for repetition in count():
         rows = []
+        own_luck = {arm: draw.gauss(0, machine.luck) if machine.luck else 0.0 for arm in gains}
         for name in draw.sample(names, prompts):
             for order, arm in enumerate(draw.sample(list(gains), len(gains))):
                 hiccup = draw.expovariate(5) if draw.random() < machine.hiccups else 0.0
-                log_s = level - math.log(gains[arm]) - own[arm, name] + draw.gauss(0, machine.noise) + hiccup
+                log_s = level - math.log(gains[arm]) - own[arm, name] + own_luck[arm] + hiccup
+                log_s += draw.gauss(0, machine.noise)
                 seconds = PLAIN_S * lengths[name] * slowdown * math.exp(log_s)
                 kept = math.exp(-seconds / machine.memory_s)
                 level = level * kept + draw.gauss(0, machine.drift) * math.sqrt(1 - kept * kept)

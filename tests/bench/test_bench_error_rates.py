@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from simulated import Machine, measured
 
 from edgespec.bench import statistics as st
 from edgespec.bench.report import build_report
@@ -52,6 +53,48 @@ def test_a_true_gain_of_five_percent_is_found() -> None:
     found = verdicts(28, gain=1.05, noise=0.05, runs=60)
     assert found["faster"] >= 0.95
     assert found["slower"] == 0
+
+
+def told_apart(machine: Machine, prompts: int, repetitions: int, runs: int, learn: bool = True) -> float:
+    """Share of runs of equal arms that are called different."""
+    wrong = 0
+    for seed in range(runs):
+        rows = measured(
+            {"plain": 1.0, "equal": 1.0}, prompts=prompts, repetitions=repetitions, machine=machine, seed=seed
+        )
+        luck = st.process_luck(rows, "equal", "plain") if learn else None
+        found = st.speedup(list(st.prompt_ratios(rows, "equal", "plain").values()), luck=luck)
+        wrong += found.verdict != "cannot tell"
+    return wrong / runs
+
+
+@pytest.mark.parametrize(("prompts", "repetitions"), [(8, 2), (28, 2), (28, 4)])
+def test_what_stays_with_a_process_is_allowed_for(prompts: int, repetitions: int) -> None:
+    """Two processes of equal work whose ratio has sigma 2.1 %: what was measured on real machines."""
+    machine, runs = Machine(luck=0.015), 300
+    assert told_apart(machine, prompts, repetitions, runs) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+    if prompts == 28:
+        assert told_apart(machine, prompts, repetitions, runs, learn=False) > 0.2, (
+            "without it, luck is taken for a gain"
+        )
+
+
+def test_a_luckier_machine_is_learned() -> None:
+    """Ratios of sigma 5 %, two and a half times what a run starts from."""
+    machine = Machine(noise=0.03, luck=0.035)
+    found = [
+        luck.error * math.sqrt(6)
+        for seed in range(40)
+        if (
+            luck := st.process_luck(
+                measured({"plain": 1.0, "x": 1.0}, repetitions=6, machine=machine, seed=seed), "x", "plain"
+            )
+        )
+    ]
+    assert len(found) == 40
+    mean = math.sqrt(sum(sigma**2 for sigma in found) / len(found))
+    expected = (8 * 0.02**2 + 5 * 2 * 0.035**2) / 13
+    assert mean == pytest.approx(math.sqrt(expected), rel=0.12)
 
 
 def test_the_best_of_five_equal_arms_is_seldom_called_faster(make_lines: Callable[..., list[Line]]) -> None:

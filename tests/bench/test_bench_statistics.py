@@ -50,6 +50,22 @@ def test_speedup_is_a_geometric_mean() -> None:
     assert st.speedup([0.8, 0.81, 0.79, 0.8, 0.82, 0.8]).verdict == "slower"
 
 
+def test_luck_of_processes_by_hand(make_row: MakeRow) -> None:
+    # round means 0.1 and 0 without any noise inside: variance 0.005; with 8 rounds' worth of 0.02: (8*0.0004+0.005)/9
+    rows = [make_row("plain", f"p{i}", r, math.exp(0.1 * (r == 0))) for i in range(4) for r in (0, 1)]
+    rows += [make_row("fast", f"p{i}", r, 1.0) for i in range(4) for r in (0, 1)]
+    luck = st.process_luck(rows, "fast", "plain")
+    assert luck == st.Luck(pytest.approx(math.sqrt((8 * 0.0004 + 0.005) / 9 / 2)), 9.0)
+    one = st.process_luck([row for row in rows if row.repetition == 0], "fast", "plain")
+    assert one == st.Luck(pytest.approx(0.02), 8.0), "one round leaves what was known beforehand"
+    assert st.process_luck(rows, "absent", "plain") is None
+    assert one is not None
+    both = one.and_of(one)
+    assert (both.error, both.degrees) == (pytest.approx(0.02 * math.sqrt(2)), pytest.approx(16.0))
+    low, high = st.speedup([1.5] * 8, luck=one).ci95 or (0, 0)
+    assert math.log(high / low) / 2 == pytest.approx(2.306 * 0.02, rel=1e-3), "t(0.975, 8)"
+
+
 def test_fewer_than_twelve_prompts_get_students_interval() -> None:
     # mean 0.1, standard deviation 0.1, t(0.975, 2) = 4.3027: 0.1 +- 4.3027 * 0.1 / sqrt(3)
     low, high = st.interval_of_mean([0.0, 0.1, 0.2]) or (0, 0)
