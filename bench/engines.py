@@ -54,8 +54,8 @@ class EngineFactory(Protocol):
 
 
 class CostMeter(Protocol):
-    """Seconds of one forward pass over n tokens behind `context` others, by role ("target", and "draft" where
-    draft_lengths are given), each for its lengths; measured in turns, so that their ratios hold."""
+    """Seconds behind `context` tokens, by role: "target", of a pass over n tokens for each n of `lengths` and 1; where
+    `drafting`, "draft", of n-1 draft passes for each of them. Measured in turns, so that their ratios hold."""
 
     def __call__(
         self,
@@ -65,7 +65,7 @@ class CostMeter(Protocol):
         draft_device: str,
         settings: Mapping[str, Any],
         lengths: Sequence[int],
-        draft_lengths: Sequence[int],
+        drafting: bool,
         context: int,
     ) -> Mapping[str, Mapping[int, float]]: ...
 

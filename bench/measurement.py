@@ -32,7 +32,6 @@ from .stopping import Limits, enough, spent
 
 WARM_UP_CASES = 2
 PASS_LENGTHS = (1, 2, 3, 4, 6, 8)
-DRAFT_LENGTHS = (1, 2)
 PASS_CONTEXT = 256
 """Tokens in front of a timed pass where the run's own prompts are not known (nothing was answered)."""
 
@@ -71,7 +70,8 @@ class Measurement:
                 self._check_sameness(arms, reference)
             self.pool.close()
             self._meter_bandwidth()
-            self._meter_passes(reference, arms)
+            if not any(isinstance(line, Passes) for line in self.journal.lines):
+                self._meter_passes(reference, arms, 0)
         finally:
             self.pool.close()
 
@@ -110,6 +110,7 @@ class Measurement:
                     self._converse(reference)
                     for block in todo:
                         self._measure_block(block, header.max_new_tokens, task)
+            self._meter_passes(reference, arms, repetition)
             repetition += 1
             if repetition < header.repetitions:
                 continue
@@ -314,13 +315,17 @@ class Measurement:
                 line = Bandwidth(error=_sentence(error))
         self.journal.append(line)
 
-    def _meter_passes(self, plain: Arm, arms: Sequence[Arm]) -> None:
-        """Single passes of target and draft, for v(n) and c; a failure is written down and the report does without."""
+    def _meter_passes(self, plain: Arm, arms: Sequence[Arm], repetition: int) -> None:
+        """Single passes of target and draft, for v(n) and c, after every round: the machine's speed then is in both.
+        The round's engines are closed, so nothing else is in memory. A failure is written down, once, and the report
+        does without."""
         drafting = any(arm.gamma is not None or arm.threshold is not None for arm in arms)
-        done = {line.role for line in self.journal.lines if isinstance(line, Passes) and line.error is None}
         wanted = {"target"} | ({"draft"} if drafting and self.pair.draft else set())
+        before = [line for line in self.journal.lines if isinstance(line, Passes)]
+        done = {line.role for line in before if line.repetition == repetition or line.error is not None}
         if all(arm.plain for arm in arms) or wanted <= done or self.backend.measure_costs is None:
             return
+        self.pool.close()
         header = self.header
         device = header.draft_devices[0] if header.draft_devices else header.device
         context = self._usual_context()
@@ -334,7 +339,7 @@ class Measurement:
                     draft_device=device,
                     settings=dict(plain.settings),
                     lengths=sorted({*PASS_LENGTHS, *(gamma + 1 for gamma in header.gammas)}),
-                    draft_lengths=DRAFT_LENGTHS if "draft" in wanted else (),
+                    drafting="draft" in wanted,
                     context=context,
                 )
             except Exception as error:
@@ -348,6 +353,8 @@ class Measurement:
                     context=context,
                     seconds=dict(costs.get(role, {})),
                     error=problem,
+                    repetition=repetition,
+                    in_a_row=True,
                 )
             )
 

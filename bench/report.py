@@ -25,17 +25,21 @@ class _Run:
     rows: list[Row]
     loads: list[Load]
     bandwidth: float | None
-    target_s: dict[int, float]
-    draft_s: dict[int, float]
+    target_s: list[dict[int, float]]
+    draft_s: list[dict[int, float]]
 
     @property
     def costs(self) -> dict[int, float]:
         return st.pass_costs(self.target_s)
 
     @property
-    def c(self) -> float | None:
-        target, draft = self.target_s.get(1), self.draft_s.get(1)
-        return draft / target if target and draft else None
+    def single_s(self) -> float | None:
+        """Seconds of a target pass over one token."""
+        known = [seconds[1] for seconds in self.target_s if seconds.get(1)]
+        return median(known) if known else None
+
+    def c(self, gamma: float | None) -> float | None:
+        return st.draft_cost(st.draft_costs(self.draft_s, self.target_s), gamma) if self.draft_s else None
 
     @property
     def repetition(self) -> dict[str, float]:
@@ -62,7 +66,7 @@ def build_report(lines: Sequence[Line]) -> dict[str, Any]:
     header = _header(lines)
     choice = settings_choice(lines)
     arms = measured_arms(header, choice.name)
-    passes = {line.role: line for line in lines if isinstance(line, Passes) and line.settings == choice.name}
+    passes = _passes(lines, choice.name)
     sessions = [line for line in lines if isinstance(line, Session)]
     bandwidth = next((line for line in reversed(lines) if isinstance(line, Bandwidth)), Bandwidth())
     run = _Run(
@@ -70,8 +74,8 @@ def build_report(lines: Sequence[Line]) -> dict[str, Any]:
         rows=latest_rows(lines, "measure"),
         loads=[line for line in lines if isinstance(line, Load)],
         bandwidth=bandwidth.bytes_per_second,
-        target_s=passes["target"].seconds if "target" in passes else {},
-        draft_s=passes["draft"].seconds if "draft" in passes else {},
+        target_s=_slices(passes.get("target", [])),
+        draft_s=_slices(passes.get("draft", [])),
     )
     described = [_describe(run, arm) for arm in arms]
     contenders = [arm for arm in described if arm["mode"] != "plain" and arm["speedup"]["geomean"] is not None]
@@ -122,12 +126,13 @@ def build_report(lines: Sequence[Line]) -> dict[str, Any]:
         },
         "passes": {
             role: {
-                "device": line.device,
-                "context": line.context,
-                "seconds": {str(n): s for n, s in line.seconds.items()},
-                "error": line.error,
+                "device": measured[-1].device,
+                "context": measured[-1].context,
+                "slices": sum(line.error is None for line in measured),
+                "seconds": {str(n): seconds for n, seconds in _middle(_slices(measured)).items()},
+                "error": next((line.error for line in measured if line.error), None),
             }
-            for role, line in passes.items()
+            for role, measured in passes.items()
         },
         "bandwidth": {
             "limit_gb_per_second": bandwidth.bytes_per_second and bandwidth.bytes_per_second / 1e9,
@@ -165,6 +170,31 @@ def _header(lines: Sequence[Line]) -> Header:
 
 def _geomean(arm: Mapping[str, Any]) -> float:
     return float(arm["speedup"]["geomean"])
+
+
+def _passes(lines: Sequence[Line], settings: str) -> dict[str, list[Passes]]:
+    """By role, one line a round; of lines for the same round the last."""
+    found: dict[str, dict[int, Passes]] = {}
+    for line in lines:
+        if isinstance(line, Passes) and line.settings == settings:
+            found.setdefault(line.role, {})[line.repetition] = line
+    return {role: [by_round[number] for number in sorted(by_round)] for role, by_round in found.items()}
+
+
+def _slices(measured: Sequence[Passes]) -> list[dict[int, float]]:
+    """Seconds by n of each line, empty for one that failed; the draft's of n passes in a row, also where an older file
+    has those of single passes."""
+    return [
+        {n: n * line.seconds[1] for n in range(1, 9)}
+        if line.role == "draft" and not line.in_a_row and line.seconds.get(1)
+        else line.seconds
+        for line in measured
+    ]
+
+
+def _middle(slices: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    lengths = sorted({n for seconds in slices for n in seconds})
+    return {n: median(seconds[n] for seconds in slices if n in seconds) for n in lengths}
 
 
 def _headline(run: _Run, contenders: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -210,7 +240,7 @@ def _describe(run: _Run, arm: Arm) -> dict[str, Any]:
     costs = {} if arm.name == UNTOUCHED else run.costs
     on_first_draft_device = arm.draft_device in (None, *run.header.draft_devices[:1])
     a_pass_a_token = arm.mode == "draft" and on_first_draft_device  # a tree of the draft's takes a pass a level
-    c = None if plain else (run.c if a_pass_a_token else None) if with_draft else 0.0
+    c = None if plain else (run.c(gamma) if a_pass_a_token else None) if with_draft else 0.0
     c_params = None if plain else run.c_params if with_draft else 0.0
     same = None if run.header.sampling else st.sameness(run.rows, arm.name, REFERENCE)
     ratios = st.prompt_ratios(run.rows, arm.name, REFERENCE)
@@ -228,7 +258,7 @@ def _describe(run: _Run, arm: Arm) -> dict[str, Any]:
                 tau=tau,
                 costs=costs,
                 c=c,
-                single_s=run.target_s.get(1),
+                single_s=run.single_s,
                 iteration_s=median(tpots) * tau if tpots and tau else None,
                 decode=decode,
                 measured=speedup.geomean,

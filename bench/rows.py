@@ -108,8 +108,9 @@ class Load(_Line):
 
 
 class Passes(_Line):
-    """Median seconds of one forward pass over n tokens behind `context` others, by n; `error` says why there are none.
-    device: the one it ran on."""
+    """Median seconds by n, of one target pass over n tokens behind `context` others, and of n draft passes in a row;
+    `error` says why there are none. device: the one it ran on. repetition: the round after which it was measured.
+    in_a_row: False in older files, where the draft's are of one pass over n tokens."""
 
     phase: Literal["passes"] = "passes"
     role: Literal["target", "draft"]
@@ -118,6 +119,8 @@ class Passes(_Line):
     context: int
     seconds: dict[int, float]
     error: str | None = None
+    repetition: int = 0
+    in_a_row: bool = False
 
 
 class Bandwidth(_Line):

@@ -246,10 +246,34 @@ def repetition(token_ids: Sequence[int]) -> float | None:
     return 1 - len(set(runs)) / len(runs) if len(runs) >= REPEAT_RUN else None
 
 
-def pass_costs(seconds: Mapping[int, float]) -> dict[int, float]:
-    """v(n): time of a target pass over n tokens / over one token; empty when one token was not measured."""
-    single = seconds.get(1)
-    return {n: time / single for n, time in sorted(seconds.items())} if single else {}
+def pass_costs(slices: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """v(n): time of a target pass over n tokens / over one token, the median over `slices` of a run, each measured
+    within a minute; empty when one token was not measured."""
+    return _relative(slices, slices)
+
+
+def draft_costs(drafting: Sequence[Mapping[int, float]], target: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """By n, time of n draft passes in a row / of a target pass over one token, the median over slices."""
+    return _relative(drafting, target)
+
+
+def _relative(over: Sequence[Mapping[int, float]], target: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    both = [(above, below[1]) for above, below in zip(over, target, strict=True) if below.get(1)]
+    lengths = sorted({n for above, _ in both for n in above})
+    return {n: median(above[n] / single for above, single in both if n in above) for n in lengths}
+
+
+def draft_cost(costs: Mapping[int, float], gamma: float | None) -> float | None:
+    """c: mean time of a draft pass in a proposal of gamma / of a target pass over one token; without gamma, that of the
+    shortest proposal measured. Beyond the longest, its mean."""
+    if not costs:
+        return None
+    if gamma is None or gamma <= min(costs):
+        return costs[min(costs)] / min(costs)
+    if gamma >= max(costs):
+        return costs[max(costs)] / max(costs)
+    whole = cost_at(costs, gamma)
+    return None if whole is None else whole / gamma
 
 
 def cost_at(costs: Mapping[int, float], n: float) -> float | None:

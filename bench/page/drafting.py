@@ -170,7 +170,7 @@ def steps(report: Report) -> Html:
         said.append("All measured: the engine itself timed its passes during the run.")
     if "parts estimated" in sources:
         said.append(
-            "Parts estimated: the engine does not tell, so its passes were timed alone after the run, and the rest is "
+            "Parts estimated: the engine does not tell, so its passes were timed alone, and the rest is "
             "what of the measured step is left."
         )
     if "not divided" in sources:
@@ -266,10 +266,11 @@ def _passes(report: Report) -> Html:
         ["ms a pass", *(f"{value * 1e3:.2f}" for value in seconds.values())],
         ["v(n)", *(number(best["v"].get(n)) for n in seconds)],
     ]
-    words = f"Timed alone on {found['device']}, behind {found['context']} other tokens."
+    words = f"Timed alone on {found['device']}, behind {found['context']} other tokens, after every round."
     if best["mode"] == "draft" and best["c"] is not None:
         words += (
-            f" c, a draft pass over a target pass: {best['c']:.3f} (by parameters: {number(best['c_params'], '.3f')})."
+            f" c, a draft pass among those of a proposal over a target pass: {best['c']:.3f} (by parameters: "
+            f"{number(best['c_params'], '.3f')})."
         )
     return part("A pass of the target over n tokens", words, table(["n", *seconds], rows, "narrow", "pass costs"))
 

@@ -32,10 +32,12 @@ def accept(
     rng: not touched when greedy, and must not be the one that the proposal was drawn with in the same state.
     rule: for siblings drawn with replacement.
     """
-    children = _children(proposal)
-    text = list(history)
+    text = list(history) if processor.reads_history else []
     if processor.greedy:
-        return _greedy(proposal, children, logits, processor, text)
+        if proposal.is_chain:
+            return _greedy_chain(proposal.tokens.tolist(), logits, processor, text)
+        return _greedy(proposal, logits, processor, text)
+    children = _children(proposal)
     path: list[int] = []
     parent = ROOT
     while True:
@@ -56,12 +58,24 @@ def accept(
         parent = child
 
 
+def _greedy_chain(
+    tokens: list[int], logits: np.ndarray, processor: Processor, text: list[int]
+) -> tuple[tuple[int, ...], int]:
+    """`_greedy` for what is proposed most, without a tree's bookkeeping: it runs between every two passes."""
+    for node, token in enumerate(tokens):
+        likeliest = processor.argmax(logits[node], text)
+        if likeliest != token:
+            return tuple(range(node)), likeliest
+        text.append(token)
+    return tuple(range(len(tokens))), processor.argmax(logits[len(tokens)], text)
+
+
 def _greedy(
-    proposal: Proposal, children: dict[int, list[int]], logits: np.ndarray, processor: Processor, text: list[int]
+    proposal: Proposal, logits: np.ndarray, processor: Processor, text: list[int]
 ) -> tuple[tuple[int, ...], int]:
     """Follow the likeliest token as far as some branch has it. Equal siblings are followed together, since either may
     have the longer branch."""
-    level = [ROOT]
+    children, level = _children(proposal), [ROOT]
     while True:
         token = processor.argmax(logits[level[0] + 1], text)
         deeper = [child for node in level for child in children.get(node, []) if proposal.tokens[child] == token]

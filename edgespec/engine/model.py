@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -139,14 +140,25 @@ def open_model(folder: Path, device: str, settings: Mapping[str, Any] | None = N
 
 def run(sequence: ModelSequence, request: Any, tokens: int) -> np.ndarray:
     """One pass over inputs that are set; the logits as the IR has them. A pass that fails empties the cache, of which
-    nothing can be said then."""
+    nothing can be said then.
+
+    Below OpenVINO's Python wrapper, which makes a dictionary of named copies around each answer.
+    """
     try:
-        request.infer(share_outputs=True)
+        outputs = _infer()(request, {}, share_outputs=True, decode_strings=False)
     except RuntimeError as error:
         sequence.reset()
         raise EdgespecError(f"a pass over {tokens} tokens failed: {last_line(error)}") from error
-    logits: np.ndarray = request.get_output_tensor(0).data
+    logits: np.ndarray = next(iter(outputs.values()))
     return logits
+
+
+@cache
+def _infer() -> Callable[..., dict[Any, np.ndarray]]:
+    """(request, inputs to set, ...) -> arrays by output port, views of the request's own tensors."""
+    import openvino
+
+    return next(kind.infer for kind in openvino.InferRequest.__mro__[1:] if "infer" in vars(kind))
 
 
 def last_line(error: Exception) -> str:

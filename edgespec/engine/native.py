@@ -166,7 +166,7 @@ class NativeEngine:
             clock = time.perf_counter()
             proposal = drafter.propose(min(gamma, left - 1))
             draft_s, clock = _lap(clock)
-            parents = None if proposal.is_chain else [-1, *(proposal.parents + 1).tolist()]
+            parents = None if proposal.is_chain else [-1, *(parent + 1 for parent in proposal.parents.tolist())]
             logits = sequence.grow([pending, *proposal.tokens.tolist()], parents)
             path, pending = accept(proposal, logits, request.processor, text, request.rng)
             sequence.keep((0, *(node + 1 for node in path)))

@@ -23,6 +23,7 @@ CHUNK = 4096
 """Tokens of a prompt that one pass takes; openvino_genai's own bound as the genai engine sets it."""
 
 _FIRST_BLOCKS = 16
+_FEW = 16
 _WINDOW_INPUT = 10
 """Of a paged attention node: the sliding window, 0 for none."""
 
@@ -107,6 +108,7 @@ class PagedSequence(ModelSequence):
         self._tree_begins = Input(request, model.inputs["qq_bias_begins"], np.int32) if model.trees else None
         self._cache = _Cache(request, [port for name, port in model.inputs.items() if "_cache." in name])
         self._open: list[int] = []
+        self._shape = 0, 0, 0
 
     def _fixed(self, model: PagedModel, name: str, *shape: int) -> np.ndarray:
         array = Input(self._request, model.inputs[name], np.int32).shaped(*shape)
@@ -126,26 +128,32 @@ class PagedSequence(ModelSequence):
         if self._open:
             raise EdgespecError("nodes of a tree are open, and this model takes a tree in one pass; keep some first")
         n, past = len(ids), len(self._tokens)
-        blocks = self._cache.make_room(past + n, past)
         self._ids.shaped(n)[:] = ids
         positions = self._positions.shaped(n)
         if parents is None:
-            positions[:] = np.arange(past, past + n)
+            positions[:] = range(past, past + n) if n <= _FEW else np.arange(past, past + n)
             if self._tree is not None and self._tree_begins is not None:
                 self._tree.shaped(0)
                 self._tree_begins.shaped(0)
         else:
             self._branch(parents, past, positions)
         self._past[0] = past
-        self._begins[1] = n
         self._context[...] = past + n
-        self._block_begins[1] = blocks
-        self._blocks.shaped(blocks)[:] = np.arange(blocks)
-        rows = n if rows is None else rows
-        self._rows.shaped(rows)[:] = np.arange(n - rows, n)
+        blocks = self._cache.make_room(past + n, past)
+        shape = n, n if rows is None else rows, blocks
+        if shape != self._shape:
+            self._reshape(*shape)
         logits = run(self, self._request, n)
         self._open = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
         return logits[:, 0]
+
+    def _reshape(self, n: int, rows: int, blocks: int) -> None:
+        """Inputs that depend on these alone, which from pass to pass are mostly the same."""
+        self._begins[1] = n
+        self._rows.shaped(rows)[:] = np.arange(n - rows, n)
+        self._block_begins[1] = blocks
+        self._blocks.shaped(blocks)[:] = np.arange(blocks)
+        self._shape = n, rows, blocks
 
     def _branch(self, parents: Sequence[int], past: int, positions: np.ndarray) -> None:
         """Positions by depth; each node sees what its parent sees, and itself."""

@@ -39,7 +39,7 @@ class Processor:
         self, sampling: Sampling, vocab_size: int, *, prompt_length: int = 0, constraint: Constraint | None = None
     ) -> None:
         """prompt_length: how many ids at the head of every `history` are the prompt's. Raises EdgespecError for a bias
-        on a token that the vocabulary lacks."""
+        on a token that the vocabulary lacks. `reads_history` tells whether any `history` is looked at."""
         self.sampling = sampling
         self.vocab_size = vocab_size
         self._prompt_length = prompt_length
@@ -52,6 +52,7 @@ class Processor:
                 f"logit_bias names token {self._bias_ids.max()}, but the vocabulary ends at {vocab_size - 1}; "
                 "use ids of this model's tokenizer"
             )
+        self.reads_history = sampling.penalized or constraint is not None
         self._plain = not sampling.penalized and not len(self._bias_ids) and constraint is None
 
     @property

@@ -38,7 +38,7 @@ class Proposal:
 
     @property
     def is_chain(self) -> bool:
-        return bool(np.array_equal(self.parents, np.arange(-1, len(self.tokens) - 1)))
+        return bool(self.parents.tolist() == list(range(-1, len(self.tokens) - 1)))
 
 
 NOTHING = Proposal(np.zeros(0, np.int64), np.zeros(0, np.int32))

@@ -139,7 +139,7 @@ def _backend(script: Script, candidates: Mapping[str, Mapping[str, Any]] | None 
         script.costs.append(how)
         return {
             "target": {n: single * (1 + 0.05 * (n - 1)) for n in how["lengths"]},
-            "draft": {n: single * 0.02 * n for n in how["draft_lengths"]},
+            "draft": {n - 1: single * 0.02 * (n - 1) for n in how["lengths"] if n > 1 and how["drafting"]},
         }
 
     def answer_together(

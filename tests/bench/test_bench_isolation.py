@@ -74,7 +74,7 @@ def test_an_engine_that_does_not_load_leaves_no_process(pair: Pair) -> None:
 
 def test_meters_run_in_a_worker(pair: Pair) -> None:
     found = in_a_worker(
-        "costs", pair=str(pair.root), device="CPU", lengths=[1, 2], draft_lengths=[1], context=8, repetitions=2
+        "costs", pair=str(pair.root), device="CPU", lengths=[1, 2], drafting=True, context=8, repetitions=2
     )
     assert [n for n, _ in found["target"]] == [1, 2]
     assert [n for n, _ in found["draft"]] == [1]

@@ -350,7 +350,10 @@ def test_costs_are_measured_at_the_runs_own_depth(bench: Any, script: Any) -> No
     report = bench(gammas=[4])
     assert script.costs[0]["lengths"] == [1, 2, 3, 4, 5, 6, 8]
     assert script.costs[0]["context"] == len("prompt number 1") + 10
-    assert report["passes"]["draft"]["seconds"].keys() == {"1", "2"}
+    assert report["passes"]["draft"]["seconds"].keys() == {"1", "2", "3", "4", "5", "7"}
+    assert len(script.costs) == report["passes"]["target"]["slices"] == report["run"]["repetitions"], (
+        "after every round"
+    )
     assert report["bandwidth"]["limit_gb_per_second"] == 25
 
 

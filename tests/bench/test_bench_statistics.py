@@ -131,14 +131,21 @@ def test_what_the_back_end_does_not_tell_stays_unknown(make_row: MakeRow) -> Non
 
 
 def test_cost_of_passes_and_prediction() -> None:
-    costs = st.pass_costs({1: 0.010, 2: 0.011, 4: 0.012, 6: 0.015})
+    slices = [{1: 0.010, 2: 0.011, 4: 0.012, 6: 0.015}, {1: 0.020, 2: 0.022, 4: 0.024, 6: 0.030}]  # a slow moment
+    costs = st.pass_costs(slices)
     assert costs == pytest.approx({1: 1.0, 2: 1.1, 4: 1.2, 6: 1.5})
     assert st.cost_at(costs, 3) == pytest.approx(1.15)
     assert st.cost_at(costs, 7) is None
     assert st.predicted_speedup(2.5, 3, costs, 0.1) == pytest.approx(2.5 / (1.2 + 0.3))
     assert st.predicted_speedup(2.5, 3, costs, None) is None
     assert st.predicted_speedup(2.5, 7, costs, 0.1) is None
-    assert st.pass_costs({2: 0.1}) == {}
+    assert st.pass_costs([{2: 0.1}, {}]) == {}
+    drafting = st.draft_costs([{1: 0.002, 3: 0.003}, {1: 0.004, 3: 0.006}], slices)
+    assert drafting == pytest.approx({1: 0.2, 3: 0.3})
+    assert st.draft_cost(drafting, 3) == pytest.approx(0.1)
+    assert st.draft_cost(drafting, 2) == pytest.approx(0.125), "between 0.2 and 0.3 for both passes"
+    assert st.draft_cost(drafting, 6) == pytest.approx(0.1) and st.draft_cost(drafting, None) == pytest.approx(0.2)
+    assert st.draft_cost({}, 3) is None
     assert st.mbsu(2.5, 3, 0.1) == pytest.approx(2.5 / 1.3)
     assert st.mbsu(2.5, None, 0.0) == 2.5
     assert st.mbsu(2.5, None, 0.1) is None

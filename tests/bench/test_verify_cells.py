@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_world import END, TableTarget, table
+from stateful import StatefulModel
 
 from edgespec.bench.target import ModelTarget
 from edgespec.bench.verify.cells import NEVER, Cells, cut
-from edgespec.engine.passes import StatefulModel
 from edgespec.engine.processors import Processor
 from edgespec.pair import Pair
 from edgespec.sampling import Sampling

@@ -3,13 +3,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from stateful import StatefulModel
 
 from edgespec.engine.genai import GenaiEngine, open_engine
-from edgespec.engine.passes import StatefulModel, measure_passes
+from edgespec.engine.passes import measure_passes
 from edgespec.engine.step import acceptance_rate, block_efficiency
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair, record_files, write_manifest
@@ -171,9 +173,14 @@ def test_sampling_out_of_range_is_refused(wrong: dict[str, float], sentence: str
 
 
 def test_passes_are_timed_for_every_length_of_both_models(pair: Pair) -> None:
-    times = measure_passes(pair, device="CPU", lengths=(1, 2), draft_lengths=(1,), context=16, repetitions=2)
-    assert {role: sorted(found) for role, found in times.items()} == {"target": [1, 2], "draft": [1]}
+    times = measure_passes(pair, device="CPU", lengths=(2, 4), drafting=True, context=16, repetitions=2)
+    assert {role: sorted(found) for role, found in times.items()} == {"target": [1, 2, 4], "draft": [1, 3]}
     assert all(seconds > 0 for found in times.values() for seconds in found.values())
+    alone = measure_passes(pair, device="CPU", lengths=(2,), context=16, repetitions=1)
+    assert {role: sorted(found) for role, found in alone.items()} == {"target": [1, 2]}
+    without = replace(pair, manifest=pair.manifest.model_copy(update={"draft": None}))
+    with pytest.raises(EdgespecError, match="has no draft to measure"):
+        measure_passes(without, device="CPU", drafting=True)
 
 
 def test_a_threshold_drafts_while_the_draft_is_confident(pair: Pair) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from families import WINDOWS
+from stateful import StatefulModel
 
 from edgespec.engine import masked, paged
 from edgespec.engine.masked import MaskedSequence
 from edgespec.engine.model import Model, ModelSequence, Trees, open_model
-from edgespec.engine.passes import StatefulModel
 from edgespec.errors import EdgespecError
 from edgespec.settings import EXACT
 
@@ -192,24 +192,18 @@ def test_only_the_wanted_rows_are_computed(sequence: ModelSequence) -> None:
     assert sequence.grow(TEXT[10:14], rows=1).shape == (1, 320)
 
 
-def test_a_failed_pass_is_a_sentence_and_leaves_an_empty_cache(sequence: ModelSequence, clean: Clean) -> None:
+def test_a_failed_pass_is_a_sentence_and_leaves_an_empty_cache(
+    sequence: ModelSequence, clean: Clean, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sequence.feed(TEXT[:5])
 
-    class Broken:
-        def __init__(self, request: object) -> None:
-            self.request = request
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("somewhere\nthe device is gone")
 
-        def infer(self, **_: object) -> None:
-            raise RuntimeError("somewhere\nthe device is gone")
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.request, name)
-
-    whole = sequence._request  # type: ignore[attr-defined]
-    sequence._request = Broken(whole)  # type: ignore[attr-defined]
-    with pytest.raises(EdgespecError, match="a pass over 2 tokens failed: the device is gone"):
-        sequence.feed([1, 2])
-    sequence._request = whole  # type: ignore[attr-defined]
+    with monkeypatch.context() as patch:
+        patch.setattr("edgespec.engine.model._infer", lambda: broken)
+        with pytest.raises(EdgespecError, match="a pass over 2 tokens failed: the device is gone"):
+            sequence.feed([1, 2])
     assert len(sequence.tokens) == 0
     assert_close(sequence.feed(TEXT[:5])[0], clean(TEXT[:5])[-1])
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stateful import StatefulModel
 
 from edgespec.engine.genai import GenaiEngine
-from edgespec.engine.passes import StatefulModel
 from edgespec.engine.processors import Processor
 from edgespec.pair import Pair
 from edgespec.sampling import Sampling

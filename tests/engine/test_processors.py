@@ -15,7 +15,7 @@ from scipy.stats import chisquare
 
 from edgespec.engine.draws import draw, draw_distinct, draw_replaced
 from edgespec.engine.processors import Processor
-from edgespec.engine.topk import top_k
+from edgespec.engine.topk import top_k, top_k_rows
 from edgespec.errors import EdgespecError
 from edgespec.sampling import GREEDY, Sampling
 
@@ -125,6 +125,18 @@ def test_top_k_is_a_stable_sorts_head(seed: int, size: int, k: int, levels: int)
     row = np.random.default_rng(seed).integers(0, levels, size).astype(np.float32)
     row[row == 1] = -np.inf
     assert top_k(row, k).tolist() == np.argsort(-row, kind="stable")[:k].tolist()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([1, 5, 255, 256, 2000, 5001]), st.integers(0, 12), st.integers(1, 400))
+def test_top_k_of_rows_has_the_largest_values(seed: int, size: int, k: int, levels: int) -> None:
+    rows = np.random.default_rng(seed).integers(0, levels, (3, size)).astype(np.float32)
+    rows[rows == 1] = -np.inf
+    found = top_k_rows(rows, k)
+    assert found.shape == (3, min(k, size))
+    for row, ids in zip(rows, found.tolist(), strict=True):
+        assert len(set(ids)) == len(ids)
+        assert row[ids].tolist() == sorted(row.tolist(), reverse=True)[:k]
 
 
 def test_draws_follow_their_distribution() -> None:
