@@ -158,7 +158,9 @@ def _infer() -> Callable[..., dict[Any, np.ndarray]]:
     """(request, inputs to set, ...) -> arrays by output port, views of the request's own tensors."""
     import openvino
 
-    return next(kind.infer for kind in openvino.InferRequest.__mro__[1:] if "infer" in vars(kind))
+    found: Callable[..., dict[Any, np.ndarray]]
+    found = next(kind.infer for kind in openvino.InferRequest.__mro__[1:] if "infer" in vars(kind))
+    return found
 
 
 def last_line(error: Exception) -> str:
