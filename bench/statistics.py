@@ -13,37 +13,24 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from edgespec.engine.step import Step, acceptance_by_position, acceptance_rate, block_efficiency
+from edgespec.paired import Interval as Interval
+from edgespec.paired import Speedup as Speedup
+from edgespec.paired import Verdict as Verdict
+from edgespec.paired import interval_of_mean as interval_of_mean
+from edgespec.paired import speedup as speedup
 
 from .rows import Row
 
-Interval = tuple[float, float]
-Verdict = Literal["faster", "slower", "cannot tell", "reference"]
 Measure = Callable[[Row], "float | None"]
 
 RESAMPLES = 9999
-PROCESS_LUCK = 0.015
-"""Two processes that do the same work differ by about this much throughout (sigma of the log ratio; where their memory
-came to lie, most likely), which no repetition inside them averages out. Forty real runs of plain against plain in
-another process, 8 prompts twice: their mean log ratios spread by 2.6 %, where the rows' own noise explains 2.2 %."""
 REPEAT_RUN = 4
 MEDIAN_FROM = 6
 """A median of fewer values gets no interval: their whole range would not hold it with 95 %."""
-
-
-@dataclass(frozen=True)
-class Speedup:
-    """geomean: None when nothing could be paired. ci95: None for fewer than three prompts. prompts: how many paired."""
-
-    geomean: float | None
-    ci95: Interval | None
-    verdict: Verdict
-    prompts: int
 
 
 @dataclass(frozen=True)
@@ -103,22 +90,6 @@ def prompt_ratios(
     return {prompt: math.exp(fmean(map(median, cases.values()))) for prompt, cases in logs.items()}
 
 
-def interval_of_mean(values: Sequence[float], level: float = 0.95) -> Interval | None:
-    """Student's interval of the mean of independent values; None for fewer than three.
-
-    Why no bootstrap: equal arms, two repetitions, up to a fifth of the rows with a hiccup of a fifth, 6 to 90 prompts,
-    6,000 simulated runs each: Student's told them apart in 2.9 to 5.3 %, the percentile bootstrap expanded for few
-    values (Hesterberg 2015) in 4.3 to 7.1 %; BCa, at 8 to 28 prompts, in 8.4 to 9.9 %.
-    """
-    n = len(values)
-    if n < 3:
-        return None
-    data = np.asarray(values, dtype=float)
-    centre = float(data.mean())
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * float(data.std(ddof=1)) / math.sqrt(n)
-    return centre - half, centre + half
-
-
 def interval_of_median(values: Sequence[float], seed: int = 0) -> Interval | None:
     """95 % percentile-bootstrap interval of the median; None for fewer than MEDIAN_FROM values."""
     if len(values) < MEDIAN_FROM:
@@ -128,27 +99,6 @@ def interval_of_median(values: Sequence[float], seed: int = 0) -> Interval | Non
     resampled = np.median(data[draw.integers(0, len(data), (RESAMPLES, len(data)))], axis=1)
     low, high = np.quantile(resampled, [0.025, 0.975])
     return float(low), float(high)
-
-
-def speedup(ratios: Sequence[float], level: float = 0.95, processes: float = 0) -> Speedup:
-    """Geometric mean of per-prompt ratios, its interval, and what may be said: faster or slower only when the whole
-    interval is on one side of 1.
-
-    processes: how many times the two engines were started anew for these ratios; the interval then allows for
-    PROCESS_LUCK as well. 0: the ratios share no process, or none is in doubt.
-    """
-    if not ratios:
-        return Speedup(None, None, "cannot tell", 0)
-    logs = [math.log(ratio) for ratio in ratios]
-    geomean = math.exp(sum(logs) / len(logs))
-    interval = interval_of_mean(logs, level)
-    if interval is None:
-        return Speedup(geomean, None, "cannot tell", len(ratios))
-    luck = float(stats.norm.ppf((1 + level) / 2)) * PROCESS_LUCK / math.sqrt(processes) if processes else 0.0
-    half = math.hypot((interval[1] - interval[0]) / 2, luck)
-    low, high = geomean * math.exp(-half), geomean * math.exp(half)
-    verdict: Verdict = "faster" if low > 1 else "slower" if high < 1 else "cannot tell"
-    return Speedup(geomean, (low, high), verdict, len(ratios))
 
 
 def first_divergence(ours: Sequence[int], theirs: Sequence[int]) -> int | None:
