@@ -14,6 +14,7 @@ from .prompts.downloads import DOWNLOADS, fetch
 from .report import arm_label, verdict_sentence
 from .run import run_bench
 from .table import kinds_listed, print_arms
+from .tuning import workshop
 from .verify import Draws, print_verification, run_verify, verification_sentence
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "run_verify",
     "verdict_sentence",
     "verification_sentence",
+    "workshop",
 ]

@@ -39,6 +39,7 @@ class _Worker:
             "together": lambda pair, **how: together(Pair.open(pair, verify=False), **how),
             "logit_gaps": lambda pair, **how: logit_gaps(Pair.open(pair, verify=False), **how),
             "bandwidth": lambda device: measure_bandwidth(device),
+            "force": self.force,
         }
 
     def open(self, pair: str, **how: Any) -> dict[str, Any]:
@@ -53,6 +54,13 @@ class _Worker:
     ) -> dict[str, Any]:
         generation = self._engine.generate(prompt_ids, max_new_tokens, sampling=Sampling(**sampling), **options)
         return {**asdict(generation), "peak_rss_bytes": peak_rss_bytes()}
+
+    def force(self, pair: str, device: str, settings: Mapping[str, Any], texts: Any, out: str) -> None:
+        import numpy as np
+
+        from edgespec.tuning.quality import forced_logits
+
+        np.save(out, forced_logits(Pair.open(pair, verify=False).target, device, settings, texts), allow_pickle=False)
 
     def costs(self, pair: str, **how: Any) -> dict[str, Any]:
         from edgespec.engine.passes import measure_passes
