@@ -9,6 +9,7 @@ from edgespec.arms import Arm as Arm
 from edgespec.arms import Kind as Kind
 from edgespec.arms import kinds as ways
 from edgespec.errors import EdgespecError
+from edgespec.profile import Profile
 
 from .rows import Header
 
@@ -24,12 +25,17 @@ CONTROL = "plain-again"
 """Plain decoding once more, in another process: what the method says of two arms that are equal."""
 
 
+TUNED = "tuned"
+"""The pair as its profile for this machine and device says, with the settings found there."""
+
+
 def kinds() -> dict[str, Kind]:
     """Every word that --arms takes."""
     known = ways()
     return {
         "plain": known.pop("plain"),
         "control": Kind("genai", "plain", "plain once more, to see what equal arms look like"),
+        TUNED: Kind("profile", TUNED, "what edgespec tune found best for this machine and device, settings and all"),
         **known,
     }
 
@@ -125,6 +131,8 @@ def _why_not(
             "would not answer as the target; use native-draft"
         )
     check(device, "plain")  # raises where the device itself is not there
+    if name == TUNED:
+        return None  # what its profile needs was there when it was tuned
     try:
         check(device, kind.mode if kind.engine == "genai" else "native")
     except EdgespecError as error:
@@ -156,6 +164,9 @@ def measured_arms(header: Header, chosen: str) -> list[Arm]:
         if name == "control":
             arms.append(Arm(CONTROL, copy=1, **common))
             continue
+        if name == TUNED and header.tuned is not None:
+            arms.append(tuned_arm(Profile.model_validate(header.tuned)))
+            continue
         for number, device in enumerate(header.draft_devices or [None] if kind.drafts else [None]):
             where = f"@{device}" if number else ""
             if kind.swept == "gamma":
@@ -171,6 +182,20 @@ def measured_arms(header: Header, chosen: str) -> list[Arm]:
             else:
                 arms.append(Arm(f"{name}{where}", draft_device=device, **common))
     return arms
+
+
+def tuned_arm(profile: Profile) -> Arm:
+    """The arm that runs a pair as `profile` says."""
+    return Arm(
+        TUNED,
+        profile.mode,
+        gamma=profile.gamma,
+        threshold=profile.threshold,
+        engine=profile.engine,
+        draft_device=profile.draft_device,
+        settings_name=TUNED,
+        settings=profile.settings,
+    )
 
 
 def kind_of(arm: Arm) -> Kind:

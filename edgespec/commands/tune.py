@@ -17,6 +17,7 @@ from ..settings import describe
 from ..stages import load_stage
 from ..tuning import Bounds, Options, Plan, Search, Tuned, plan
 from ..tuning.modes import GAMMAS, THRESHOLDS
+from ..tuning.racing import NO_TIME
 
 BOUNDS = Bounds()
 Number = TypeVar("Number", int, float)
@@ -117,14 +118,19 @@ def _print_tuned(terminal: Terminal, tuned: Tuned) -> None:
             [
                 item.part,
                 item.name,
-                describe(item.settings),
+                item.settings_name,
                 "-" if item.ratio is None else f"{item.ratio:.2f}x",
                 "-" if item.tokens_per_second is None else f"{item.tokens_per_second:.1f}",
                 item.outcome,
             ]
             for item in tuned.tried
+            if item.outcome != NO_TIME
         ],
     )
+    for name, properties in {item.settings_name: item.settings for item in tuned.tried if item.settings}.items():
+        terminal.say(f"{name} is {describe(properties)}")
+    if skipped := [f"{item.name} [{item.settings_name}]" for item in tuned.tried if item.outcome == NO_TIME]:
+        terminal.say(f"{NO_TIME} (--budget-minutes gives more): {', '.join(skipped)}")
     for sentence in tuned.left_out:
         terminal.say(f"left out: {sentence}")
     for name, score in tuned.scores.items():

@@ -10,7 +10,7 @@ from .measuring import TimeIsUp, Track
 from .race import Race
 from .world import Ask
 
-NO_TIME = "not tried: time was up"
+NO_TIME = "not tried for want of time"
 
 
 def run_races(

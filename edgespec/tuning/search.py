@@ -27,7 +27,7 @@ from .measuring import Track
 from .modes import GAMMAS, THRESHOLDS, bare_name, check_numbers, under, ways
 from .quality import Bounds
 from .race import FEWEST_PROMPTS, Race
-from .racing import run_races
+from .racing import NO_TIME, run_races
 from .scoring import Score, Scores
 from .settings import steps
 from .world import Ask, Asks, World
@@ -37,7 +37,7 @@ SETTINGS_PROMPTS = 6
 """Prompts that settings are raced on at most."""
 SETTINGS_SHARE = 0.4
 """Of the time there is, what the settings may take."""
-CONFIRM_SHARE = 0.4
+CONFIRM_SHARE = 0.35
 """Of the time there is, what is kept back for the last part at most."""
 FIRST_STAGE_SHARE = 0.6
 """Of the modes' time, what their first stage may take: where that is too little for all, the least promising are left
@@ -78,6 +78,7 @@ class Tried:
 
     part: str
     name: str
+    settings_name: str
     settings: dict[str, Any]
     ratio: float | None
     tokens_per_second: float | None
@@ -174,16 +175,20 @@ class Search:
                 continue
             race = SettingsRace(self.track, variants, plain, probe, way)
             race.run(_stages(asks[:SETTINGS_PROMPTS]), self.progress, what)
-            self.scores.texts = [
-                (ask.ids, answer) for ask in asks if (answer := self.track.answers.get((self.default.name, ask.id)))
-            ]
+            self._text(asks)
             with self.progress.task("does it still say the same?"):
                 plain, probe = race.choose(self.scores)
             for part, arm in race.arms():
-                kept = arm.settings in (plain.settings, probe.settings)
-                self._note(f"settings: {what}", part, arm, "in use" if kept else "not faster")
+                in_use = arm.settings_name == (plain if arm.plain else probe).name
+                self._note(f"settings: {what}", part, arm, "in use" if in_use else "not enough faster")
             self.progress.say(_said_of(what, plain, probe))
         return plain, probe
+
+    def _text(self, asks: Sequence[Ask]) -> None:
+        """What settings are scored on, the same for all of them: the prompts, with the default's answers so far."""
+        if not self.scores.made:
+            answers = self.track.answers
+            self.scores.texts = [(ask.ids, answers.get((self.default.name, ask.id), ())) for ask in asks]
 
     def _modes(self, plain: Base, probe: Base, asks: Sequence[Ask]) -> Final:
         """Race every way to decode against plain decoding."""
@@ -198,7 +203,10 @@ class Search:
         self.track.deadline = self.began + self.options.budget_s - self._reserve(len(asks))
 
         def thin(stage: int) -> None:
-            self._thin(race, reference.name, sum(map(len, stages[stage:])), first=stage == 0)
+            if stage == 0:
+                self._leave_out(race, [arm for arm in arms.values() if arm != reference], reference)
+            else:
+                self._thin(race, sum(map(len, stages[stage:])))
 
         reason = run_races(self.track, [race], arms, reference, stages, self.progress, "ways to decode", thin)
         for name in arms:
@@ -214,22 +222,28 @@ class Search:
         rounds = FEWEST_ROUNDS * (FINALISTS + 2) * (timing.load_s + prompts * timing.answer_s)
         return min(rounds, self.options.budget_s * CONFIRM_SHARE)
 
-    def _thin(self, race: Race, reference: str, prompts_left: int, *, first: bool) -> None:
-        """Drop as many arms as there is no time for: before the first stage the least promising, later the slowest."""
-        timing, left_s = self.track.timing, self.track.left_s()
-        others = [name for name in race.arms if name in race.left and name != reference]
-        if first:
-            each = timing.load_s + STAGE_PROMPTS * timing.answer_s
-            room = max(1, int(left_s * FIRST_STAGE_SHARE / each)) if each else len(others)
-            for name in others[room:]:
-                race.drop(name, "not tried: no time for it (--budget-minutes gives more)")
-        elif timing.answer_s:
-            room = max(1, int(left_s / (prompts_left * timing.answer_s)) - 1)
-            race.halve(room + 1, "among the slower ones when time grew short")
+    def _leave_out(self, race: Race, arms: Sequence[Arm], reference: Arm) -> None:
+        """Before the first stage: as many of the least promising arms as there is no time to look at; one is tried."""
+        timing = self.track.timing
+        room_s = self.track.left_s() * FIRST_STAGE_SHARE - STAGE_PROMPTS * timing.answer_s
+        loaded = {reference.engine_key}
+        for number, arm in enumerate(arms):
+            room_s -= STAGE_PROMPTS * timing.answer_s + (0.0 if arm.engine_key in loaded else timing.load_s)
+            if room_s < 0 and number:
+                race.drop(arm.name, NO_TIME)
+            loaded.add(arm.engine_key)
+
+    def _thin(self, race: Race, prompts_left: int) -> None:
+        """Before a later stage: the slowest, as many as there is no time for; one of them goes on beside plain."""
+        answer_s = self.track.timing.answer_s
+        if answer_s:
+            room = max(2, int(self.track.left_s() / (prompts_left * answer_s)))
+            race.halve(room, "among the slower ones when time grew short")
 
     def _confirm(self, final: Final, asks: Asks) -> Profile:
         """Measure the finalists and write down the winner."""
         self.track.deadline = self.began + self.options.budget_s
+        self._text(asks.prompts)
         earlier = {arm.name: self.track.rate(arm) for arm in final.arms}
         self.track.rates.clear()
         found = Confirmation(self.track, final.arms, asks.prompts, self.progress)
@@ -273,7 +287,7 @@ class Search:
             prompts=asks.name,
             prompts_sha256=asks.sha256,
             max_new_tokens=self.options.max_new_tokens,
-            tried=len({item.name for item in self.tried if item.tokens_per_second is not None}),
+            tried=len({(item.name, item.settings_name) for item in self.tried if item.tokens_per_second}),
             stopped_because=f"race: {final.race_ended}; final: {ended}",
             seconds=self.world.clock() - self.began,
             at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -292,7 +306,7 @@ class Search:
         self.tried.append(self._tried(part, arm, race.ratio(arm.name), race.out.get(arm.name, outcome)))
 
     def _tried(self, part: str, arm: Arm, ratio: float | None, outcome: str) -> Tried:
-        return Tried(part, bare_name(arm), dict(arm.settings), ratio, self.track.rate(arm), outcome)
+        return Tried(part, bare_name(arm), arm.settings_name, dict(arm.settings), ratio, self.track.rate(arm), outcome)
 
 
 def _stages(asks: Sequence[Ask]) -> list[Sequence[Ask]]:
