@@ -35,8 +35,8 @@ def kinds() -> dict[str, Kind]:
     return {
         "plain": known.pop("plain"),
         "control": Kind("genai", "plain", "plain once more, to see what equal arms look like"),
-        TUNED: Kind("profile", TUNED, "what edgespec tune found best for this machine and device, settings and all"),
         **known,
+        TUNED: Kind("profile", TUNED, "what edgespec tune found best for this machine and device, settings and all"),
     }
 
 
