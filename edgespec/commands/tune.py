@@ -121,12 +121,15 @@ def _print_tuned(terminal: Terminal, tuned: Tuned) -> None:
                 item.settings_name,
                 "-" if item.ratio is None else f"{item.ratio:.2f}x",
                 "-" if item.tokens_per_second is None else f"{item.tokens_per_second:.1f}",
-                item.outcome,
+                "failed" if item.outcome.startswith("failed") else item.outcome,
             ]
             for item in tuned.tried
             if item.outcome != NO_TIME
         ],
     )
+    for item in tuned.tried:
+        if item.outcome.startswith("failed"):
+            terminal.say(f"{item.name} [{item.settings_name}] {item.outcome}")
     for name, properties in {item.settings_name: item.settings for item in tuned.tried if item.settings}.items():
         terminal.say(f"{name} is {describe(properties)}")
     if skipped := [f"{item.name} [{item.settings_name}]" for item in tuned.tried if item.outcome == NO_TIME]:

@@ -32,21 +32,31 @@ class Base:
     name: str = "default"
     settings: Properties = field(default_factory=dict)
 
-    def with_variant(self, name: str, variant: Mapping[str, object]) -> Base:
-        return Base(name if self.name == "default" else f"{self.name}+{name}", combined(self.settings, variant))
+    def with_variant(self, name: str, variant: Mapping[str, object], default_precision: str | None) -> Base:
+        settings = combined(self.settings, variant, default_precision)
+        return Base(name if self.name == "default" else f"{self.name}+{name}", settings)
 
 
 class SettingsRace:
     """One kind of settings: the variants over what was found so far, for plain decoding and for the probe (None: there
     is no speculative way)."""
 
-    def __init__(self, track: Track, variants: Mapping[str, Properties], plain: Base, probe: Base, way: Arm | None):
+    def __init__(
+        self,
+        track: Track,
+        variants: Mapping[str, Properties],
+        plain: Base,
+        probe: Base,
+        way: Arm | None,
+        default_precision: str | None,
+    ):
         self._track = track
         self._bases: list[Base] = [plain] + ([probe] if way else [])
         self._entrants: list[dict[str, tuple[Arm, Base]]] = []
         for arm, base in zip([PLAIN, way] if way else [PLAIN], self._bases, strict=True):
             assert arm is not None
-            tried = [base, *(base.with_variant(name, variant) for name, variant in variants.items())]
+            laid = [base.with_variant(name, variant, default_precision) for name, variant in variants.items()]
+            tried = [base, *(item for item in laid if item.settings != base.settings)]
             dressed = [(under(arm, item.name, item.settings, track.device), item) for item in tried]
             self._entrants.append({entrant.name: (entrant, item) for entrant, item in dressed})
         self.reference = under(PLAIN, plain.name, plain.settings, track.device)

@@ -173,7 +173,7 @@ class Search:
             if self.track.left_s() <= 0:
                 self.progress.say(f"Settings: no time for the {what}; it stays as it is (--budget-minutes gives more)")
                 continue
-            race = SettingsRace(self.track, variants, plain, probe, way)
+            race = SettingsRace(self.track, variants, plain, probe, way, self.facts.default_precision)
             race.run(_stages(asks[:SETTINGS_PROMPTS]), self.progress, what)
             self._text(asks)
             with self.progress.task("does it still say the same?"):
@@ -209,12 +209,17 @@ class Search:
                 self._thin(race, sum(map(len, stages[stage:])))
 
         reason = run_races(self.track, [race], arms, reference, stages, self.progress, "ways to decode", thin)
-        for name in arms:
-            self._note("ways to decode", race, arms[name], "in the final" if name in race.left else "")
         ahead = [arms[name] for name in race.left if name != reference.name and race.mean(name) > 0]
         plains = [self.default] if reference == self.default else [self.default, reference]
         plains += [arm for arm in ahead if arm.plain]
-        return Final([arm for arm in ahead if not arm.plain][:FINALISTS], plains, reference, reason)
+        finalists = [arm for arm in ahead if not arm.plain][:FINALISTS]
+        if finalists and plain.settings != probe.settings:  # the probe may not speak for the way that won
+            first = next(arm for arm in self.ways if arm.name == bare_name(finalists[0]))
+            finalists[FINALISTS - 1 :] = [under(first, plain.name, plain.settings, self.device)]
+        final = Final(finalists, plains, reference, reason)
+        for arm in arms.values():
+            self._note("ways to decode", race, arm, "in the final" if arm in final.arms else "not among the fastest")
+        return final
 
     def _reserve(self, prompts: int) -> float:
         """Seconds to keep for the last part: its fewest rounds of finalists and plain decodings."""

@@ -19,6 +19,8 @@ THREADS = "INFERENCE_NUM_THREADS"
 CORES = "SCHEDULING_CORE_TYPE"
 HYPER = "ENABLE_HYPER_THREADING"
 ON_THE_CPU_ONLY = (THREADS, CORES, HYPER)
+AS_COMPUTED = "as computed"
+"""Stands for the precision that a model computes in: a KV cache that is not compressed has to be of the same one."""
 SAME_NUMBERS = frozenset({THREADS, CORES, HYPER})
 """Properties that only say where the work is done: they need no score for quality of their own."""
 
@@ -71,9 +73,8 @@ def _precisions(device: DeviceFacts) -> dict[str, Properties]:
 
 
 def _caches(device: DeviceFacts) -> dict[str, Properties]:
-    if device.kind == "CPU":  # u8 is the default; without it the cache is read as it was computed
-        wide = "bf16" if device.default_precision == "bf16" else "f16"
-        return {f"kv-{wide}": {KV: wide}, "kv-f32": {KV: "f32"}}
+    if device.kind == "CPU":  # u8 is the default
+        return {"kv-u4": {KV: "u4"}} | ({"kv-full": {KV: AS_COMPUTED}} if device.default_precision else {})
     if device.kind == "GPU":
         return {"kv-u8": {KV: "u8"}, "kv-f16": {KV: "f16"}}
     return {}
@@ -95,8 +96,10 @@ def _cores(device: DeviceFacts) -> dict[str, Properties]:
     return variants
 
 
-def combined(base: Mapping[str, Any], variant: Mapping[str, Any]) -> Properties:
-    return {**base, **variant}
+def combined(base: Mapping[str, Any], variant: Mapping[str, Any], default_precision: str | None) -> Properties:
+    """`variant` laid over `base`, on a device that computes in `default_precision` unless told otherwise."""
+    own = base.get(HINT, default_precision)
+    return {**base, **{name: own if value == AS_COMPUTED else value for name, value in variant.items()}}
 
 
 def numerics(settings: Mapping[str, Any]) -> Properties:

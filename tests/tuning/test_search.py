@@ -11,6 +11,7 @@ from workbench import BF16_CPU, Workbench
 
 from edgespec.errors import EdgespecError
 from edgespec.pair import MANIFEST, Pair, sha256_of
+from edgespec.settings import describe
 from edgespec.tuning import Bounds, Options, Search, Tuned
 from edgespec.tuning.settings import DeviceFacts
 
@@ -105,8 +106,6 @@ def test_settings_may_be_best_for_speculation_and_not_for_plain(pair: Pair) -> N
             plain = {F32: 1.4, DQ128: 1.2}
             several = {F32: 1.4, DQ128: 1.8}
             gain = super().speed(way, {}, prompt)
-            from edgespec.settings import describe
-
             return gain * (plain if way.endswith("plain") else several).get(describe(settings), 1.0)
 
     profile = tuned(pair, Narrow(speeds={"draft-g3": 1.5})).profile
@@ -115,6 +114,23 @@ def test_settings_may_be_best_for_speculation_and_not_for_plain(pair: Pair) -> N
     assert profile.plain.settings == {"INFERENCE_PRECISION_HINT": "f32"}
     assert profile.over_plain is not None
     assert profile.over_plain.geomean == pytest.approx(1.5 * 1.8 / 1.4, rel=0.1)
+
+
+def test_the_fastest_way_is_tried_under_plains_settings_too(pair: Pair) -> None:
+    """The probe, a draft, likes f32-dq128; the way that wins is slower under it than under what plain likes."""
+
+    class Misleading(Workbench):
+        def speed(self, way: str, settings: Any, prompt: int) -> float:
+            likes_wide = {F32: 1.4, DQ128: 1.8}
+            likes_narrow = {F32: 1.4, DQ128: 1.0}
+            gain = super().speed(way, {}, prompt)
+            return gain * (likes_wide if way.startswith("draft") else likes_narrow).get(describe(settings), 1.0)
+
+    found = tuned(pair, Misleading(speeds={"draft-g3": 1.5, "native-copy": 3.2}))
+    raced = {(item.name, item.settings_name) for item in found.tried if item.part == "ways to decode"}
+    assert ("native-copy", "f32-dq128") in raced and ("native-copy", "f32") not in raced
+    assert found.profile.name == "native-copy"
+    assert found.profile.settings == {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 def test_it_stops_when_the_winner_is_clear(pair: Pair) -> None:

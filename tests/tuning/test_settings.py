@@ -8,7 +8,7 @@ import pytest
 
 from edgespec.errors import EdgespecError
 from edgespec.tuning.modes import FOR_SAMPLING_ONLY, PROMISING, bare_name, under, ways
-from edgespec.tuning.settings import DeviceFacts, numerics, portable, steps
+from edgespec.tuning.settings import DeviceFacts, combined, numerics, portable, steps
 
 CORE_ULTRA = DeviceFacts("CPU", "f32", frozenset({"FP32", "INT8"}), 16, 22)
 SERVER = DeviceFacts("CPU", "bf16", frozenset({"BF16", "FP16", "FP32"}), 2, 2, False)
@@ -25,7 +25,7 @@ def test_a_cpu_with_bf16_is_tried_in_f32() -> None:
         "INFERENCE_PRECISION_HINT": "f32",
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 128,
     }
-    assert "f16" in found["precision"] and "kv-bf16" in found["KV cache"]
+    assert "f16" in found["precision"] and set(found["KV cache"]) == {"kv-u4", "kv-full"}
     assert "cores" not in found, "two cores leave no choice"
 
 
@@ -48,6 +48,15 @@ def test_other_devices() -> None:
         "KV cache",
     ]
     assert steps(DeviceFacts("NPU", None, frozenset(), 8, 8)) == []
+
+
+def test_a_cache_that_is_not_compressed_is_of_the_precision_computed_in() -> None:
+    """openvino-genai refuses any other on a CPU."""
+    full = dict(steps(SERVER))["KV cache"]["kv-full"]
+    assert combined({}, full, "bf16") == {"KV_CACHE_PRECISION": "bf16"}
+    f32 = {"INFERENCE_PRECISION_HINT": "f32"}
+    assert combined(f32, full, "bf16") == {**f32, "KV_CACHE_PRECISION": "f32"}
+    assert "kv-full" not in dict(steps(DeviceFacts("CPU", None, frozenset(), 2, 2)))["KV cache"]
 
 
 def test_only_a_cpu_is_told_about_threads() -> None:
