@@ -315,7 +315,7 @@ class Search:
 
 
 def _stages(asks: Sequence[Ask]) -> list[Sequence[Ask]]:
-    """The prompts in portions of STAGE_PROMPTS; what is left over goes to the last one."""
+    """The prompts in portions of STAGE_PROMPTS; a single one that is left over goes to the last portion."""
     ends = [*range(STAGE_PROMPTS, len(asks) - STAGE_PROMPTS + 2, STAGE_PROMPTS), len(asks)]
     return [asks[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
