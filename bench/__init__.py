@@ -7,14 +7,18 @@ verify = answers against plain's, samples against the exact distribution  verify
 
 from __future__ import annotations
 
-from .engines import Backend
-from .plan import parse_contexts, parse_gammas, parse_modes, parse_thresholds
-from .prompts import choices, load_suite
-from .prompts.downloads import DOWNLOADS, fetch
-from .report import arm_label, verdict_sentence
-from .run import run_bench
-from .table import kinds_listed, print_arms
-from .verify import Draws, print_verification, run_verify, verification_sentence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .engines import Backend
+    from .plan import parse_contexts, parse_gammas, parse_modes, parse_thresholds
+    from .prompts import choices, load_suite
+    from .prompts.downloads import DOWNLOADS, fetch
+    from .report import arm_label, verdict_sentence
+    from .run import run_bench
+    from .table import kinds_listed, print_arms
+    from .tuning import workshop
+    from .verify import Draws, print_verification, run_verify, verification_sentence
 
 __all__ = [
     "DOWNLOADS",
@@ -35,4 +39,36 @@ __all__ = [
     "run_verify",
     "verdict_sentence",
     "verification_sentence",
+    "workshop",
 ]
+
+_HOMES = {
+    "Backend": "engines",
+    "DOWNLOADS": "prompts.downloads",
+    "Draws": "verify",
+    "arm_label": "report",
+    "choices": "prompts",
+    "fetch": "prompts.downloads",
+    "kinds_listed": "table",
+    "load_suite": "prompts",
+    "parse_contexts": "plan",
+    "parse_gammas": "plan",
+    "parse_modes": "plan",
+    "parse_thresholds": "plan",
+    "print_arms": "table",
+    "print_verification": "verify",
+    "run_bench": "run",
+    "run_verify": "verify",
+    "verdict_sentence": "report",
+    "verification_sentence": "verify",
+    "workshop": "tuning",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when asked for: the process of an engine (worker.py) starts sooner without what a report needs."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgespec.bench' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from edgespec.arms import Arm as Arm
+from edgespec.arms import Kind as Kind
+from edgespec.arms import kinds as ways
 from edgespec.errors import EdgespecError
+from edgespec.profile import Profile
 
 from .rows import Header
 
@@ -22,80 +25,19 @@ CONTROL = "plain-again"
 """Plain decoding once more, in another process: what the method says of two arms that are equal."""
 
 
-@dataclass(frozen=True)
-class Kind:
-    """One word of --arms. engine, mode: what runs it. drafts: it needs the pair's draft. swept: it comes once for every
-    gamma ("gamma"), every threshold ("threshold"), or once (""). samples: it follows the target's distribution at
-    temperature above 0. standard: it is measured when --arms is not given."""
-
-    engine: str
-    mode: str
-    meaning: str
-    drafts: bool = False
-    swept: str = ""
-    samples: bool = True
-    standard: bool = False
-
-
-_GENAI = {
-    "plain": Kind("genai", "plain", "no speculation", standard=True),
-    "control": Kind("genai", "plain", "plain once more, to see what equal arms look like"),
-    "draft": Kind(
-        "genai", "draft", "the draft proposes gamma tokens", drafts=True, swept="gamma", samples=False, standard=True
-    ),
-    "dynamic": Kind(
-        "genai", "draft", "the draft proposes while it is confident", drafts=True, swept="threshold", samples=False
-    ),
-    "lookup": Kind("genai", "lookup", "copies from prompt and answer", standard=True),
-}
+TUNED = "tuned"
+"""The pair as its profile for this machine and device says, with the settings found there."""
 
 
 def kinds() -> dict[str, Kind]:
-    """Every kind of arm: openvino-genai's, and one for each drafter of the native engine."""
-    from edgespec.engine.drafters import DRAFTERS
-
-    native = {
-        f"native-{name}": Kind(
-            "native",
-            name,
-            entry.meaning,
-            drafts=entry.needs_draft,
-            swept="gamma" if entry.needs_draft and entry.takes_gamma else "",
-        )
-        for name, entry in DRAFTERS.items()
+    """Every word that --arms takes."""
+    known = ways()
+    return {
+        "plain": known.pop("plain"),
+        "control": Kind("genai", "plain", "plain once more, to see what equal arms look like"),
+        **known,
+        TUNED: Kind("profile", TUNED, "what edgespec tune found best for this machine and device, settings and all"),
     }
-    return _GENAI | native
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One thing that is measured. gamma: None for plain, and for a drafter that chooses how much to propose.
-    copy: tells apart two engines that are otherwise the same."""
-
-    name: str
-    mode: str
-    gamma: int | None = None
-    settings_name: str = "default"
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    engine: str = "genai"
-    threshold: float | None = None
-    draft_device: str | None = None
-    copy: int = 0
-
-    @property
-    def engine_key(self) -> tuple[str, ...]:
-        """Arms with the same key share one loaded engine: gamma and threshold are chosen per call."""
-        return self.engine, self.mode, self.settings_name, self.draft_device or "", str(self.copy)
-
-    @property
-    def plain(self) -> bool:
-        return self.mode == "plain"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What generate is called with, beside prompt and length."""
-        given = {"gamma": self.gamma, "threshold": self.threshold}
-        return {name: value for name, value in given.items() if value is not None}
 
 
 def parse_modes(text: str | None) -> tuple[str, ...] | None:
@@ -189,6 +131,8 @@ def _why_not(
             "would not answer as the target; use native-draft"
         )
     check(device, "plain")  # raises where the device itself is not there
+    if name == TUNED:
+        return None  # what its profile needs was there when it was tuned
     try:
         check(device, kind.mode if kind.engine == "genai" else "native")
     except EdgespecError as error:
@@ -220,6 +164,9 @@ def measured_arms(header: Header, chosen: str) -> list[Arm]:
         if name == "control":
             arms.append(Arm(CONTROL, copy=1, **common))
             continue
+        if name == TUNED and header.tuned is not None:
+            arms.append(tuned_arm(Profile.model_validate(header.tuned)))
+            continue
         for number, device in enumerate(header.draft_devices or [None] if kind.drafts else [None]):
             where = f"@{device}" if number else ""
             if kind.swept == "gamma":
@@ -235,6 +182,20 @@ def measured_arms(header: Header, chosen: str) -> list[Arm]:
             else:
                 arms.append(Arm(f"{name}{where}", draft_device=device, **common))
     return arms
+
+
+def tuned_arm(profile: Profile) -> Arm:
+    """The arm that runs a pair as `profile` says."""
+    return Arm(
+        TUNED,
+        profile.mode,
+        gamma=profile.gamma,
+        threshold=profile.threshold,
+        engine=profile.engine,
+        draft_device=profile.draft_device,
+        settings_name=TUNED,
+        settings=profile.settings,
+    )
 
 
 def kind_of(arm: Arm) -> Kind:

@@ -11,7 +11,7 @@ from . import statistics as st
 from .bound import explain
 from .calibration import Choice, choose_settings
 from .conditions import conditions, notes
-from .plan import CONTROL, REFERENCE, UNTOUCHED, Arm, kind_of, measured_arms, settings_arms
+from .plan import CONTROL, REFERENCE, TUNED, UNTOUCHED, Arm, kind_of, measured_arms, settings_arms
 from .rows import Bandwidth, Header, Line, Load, Passes, Row, Sameness, Session, Stop, latest_rows
 
 SCHEMA = "edgespec.bench/1"
@@ -22,6 +22,7 @@ class _Run:
     """What the arms' figures are made from."""
 
     header: Header
+    settings: Mapping[str, Any]
     rows: list[Row]
     loads: list[Load]
     bandwidth: float | None
@@ -71,6 +72,7 @@ def build_report(lines: Sequence[Line]) -> dict[str, Any]:
     bandwidth = next((line for line in reversed(lines) if isinstance(line, Bandwidth)), Bandwidth())
     run = _Run(
         header=header,
+        settings=header.candidates[choice.name],
         rows=latest_rows(lines, "measure"),
         loads=[line for line in lines if isinstance(line, Load)],
         bandwidth=bandwidth.bytes_per_second,
@@ -237,10 +239,12 @@ def _describe(run: _Run, arm: Arm) -> dict[str, Any]:
     plain, with_draft = arm.plain, kind_of(arm).drafts
     tau = drafting.block_efficiency
     gamma = float(arm.gamma) if arm.gamma is not None else drafting.mean_proposed
-    costs = {} if arm.name == UNTOUCHED else run.costs
-    on_first_draft_device = arm.draft_device in (None, *run.header.draft_devices[:1])
+    as_metered = dict(arm.settings) == dict(run.settings)  # passes were timed under the reference's settings
+    costs = run.costs if as_metered else {}
+    metered_on = next(iter(run.header.draft_devices), run.header.device)
+    on_first_draft_device = (arm.draft_device or run.header.device) == metered_on
     a_pass_a_token = arm.mode == "draft" and on_first_draft_device  # a tree of the draft's takes a pass a level
-    c = None if plain else (run.c(gamma) if a_pass_a_token else None) if with_draft else 0.0
+    c = None if plain else (run.c(gamma) if a_pass_a_token and as_metered else None) if with_draft else 0.0
     c_params = None if plain else run.c_params if with_draft else 0.0
     same = None if run.header.sampling else st.sameness(run.rows, arm.name, REFERENCE)
     ratios = st.prompt_ratios(run.rows, arm.name, REFERENCE)
@@ -258,7 +262,7 @@ def _describe(run: _Run, arm: Arm) -> dict[str, Any]:
                 tau=tau,
                 costs=costs,
                 c=c,
-                single_s=run.single_s,
+                single_s=run.single_s if as_metered else None,
                 iteration_s=median(tpots) * tau if tpots and tau else None,
                 decode=decode,
                 measured=speedup.geomean,
@@ -415,6 +419,7 @@ def arm_label(arm: Mapping[str, Any]) -> str:
         "lookup": "prompt lookup",
         UNTOUCHED: "plain, untouched default",
         CONTROL: "plain again, the control",
+        TUNED: "the tuned profile",
     }
     if arm["name"] in fixed:
         return fixed[arm["name"]]

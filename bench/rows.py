@@ -46,6 +46,7 @@ class Header(_Line):
     thresholds: list[float] = []
     settings: str
     candidates: dict[str, dict[str, Any]]
+    tuned: dict[str, Any] | None = None
     suite: str
     prompts_sha256: str
     prompt_ids: list[str]
@@ -74,6 +75,7 @@ IDENTITY: dict[str, Callable[[Header], Any]] = {
     "other arms": lambda header: header.modes,
     "other gammas": lambda header: [header.gammas, header.thresholds],
     "other settings": lambda header: [header.settings, header.candidates],
+    "another tuned profile": lambda header: header.tuned,
     "other prompts": lambda header: [header.prompts_sha256, header.dropped_prompts],
     "other lengths of context": lambda header: header.contexts,
     "other sampling": lambda header: header.sampling,

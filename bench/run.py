@@ -10,6 +10,7 @@ from typing import Any
 
 from edgespec.errors import EdgespecError
 from edgespec.pair import ModelRecord, Pair
+from edgespec.profile import Profile, profile_for
 from edgespec.progress import SILENT, Progress
 from edgespec.sampling import Sampling
 from edgespec.staging import require_absent, require_folder, write_atomically
@@ -19,7 +20,7 @@ from .engines import Backend
 from .markdown import markdown
 from .measurement import Measurement, now
 from .page import render_page
-from .plan import GAMMAS, THRESHOLDS, check_gammas, choose_modes, kinds
+from .plan import GAMMAS, THRESHOLDS, TUNED, check_gammas, choose_modes, kinds
 from .prompts import Suite, load_suite
 from .prompts.contamination import split, training_index_of
 from .report import build_report
@@ -88,6 +89,9 @@ def run_bench(
     _check_draft_options(modes, gammas, thresholds, draft_devices, backend)
     if settings != "auto" and settings not in backend.candidates:
         raise EdgespecError(f"there are no settings '{settings}'; choose auto, {', '.join(backend.candidates)}")
+    profile = _profile(pair, device, sampling) if TUNED in modes else None
+    if profile is not None:
+        left_out.append(f"The arm '{TUNED}' is {profile.sentence()}, when it was tuned on {profile.at[:10]}.")
     swept = {kinds()[mode].swept for mode in modes}
     header = Header(
         started_at=now(),
@@ -103,6 +107,7 @@ def run_bench(
             for name, values in backend.candidates.items()
             if settings == name or name not in backend.same_as_default
         },
+        tuned=profile.model_dump(mode="json") if profile is not None else None,
         suite=suite.name,
         prompts_sha256=suite.sha256,
         prompt_ids=[prompt.id for prompt in suite.prompts],
@@ -154,6 +159,19 @@ def _unseen(suite: Suite, pair: Pair) -> tuple[Suite, list[str]]:
     """The suite without the prompts that stand in the draft's training data, and the ids of those."""
     index = training_index_of(pair)
     return split(suite, index) if index else (suite, [])
+
+
+def _profile(pair: Pair, device: str, sampling: Sampling) -> Profile:
+    """The pair's profile for this machine and device. Raises EdgespecError when there is none, or none that samples."""
+    profile, reason = profile_for(pair, device)
+    if profile is None:
+        raise EdgespecError(f"the arm '{TUNED}' cannot be measured: {reason}")
+    if not sampling.greedy and (profile.engine, profile.mode) == ("genai", "draft"):
+        raise EdgespecError(
+            f"the arm '{TUNED}' cannot be measured at temperature above 0: its profile is {profile.name}, and "
+            "openvino-genai's output would follow the draft there (openvino.genai#4190); leave the arm out"
+        )
+    return profile
 
 
 def _check_draft_options(

@@ -13,56 +13,26 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from edgespec.engine.step import Step, acceptance_by_position, acceptance_rate, block_efficiency
+from edgespec.paired import Interval as Interval
+from edgespec.paired import Luck as Luck
+from edgespec.paired import Speedup as Speedup
+from edgespec.paired import Verdict as Verdict
+from edgespec.paired import interval_of_mean as interval_of_mean
+from edgespec.paired import learn_luck as learn_luck
+from edgespec.paired import speedup as speedup
 
 from .rows import Row
 
-Interval = tuple[float, float]
-Verdict = Literal["faster", "slower", "cannot tell", "reference"]
 Measure = Callable[[Row], "float | None"]
 
 RESAMPLES = 9999
-PROCESS_LUCK = 0.02
-LUCK_WEIGHT = 8
-"""Two processes that do the same work differ throughout by about this much (sigma of the log ratio; where their memory
-came to lie, most likely), which no repetition inside them averages out. Forty real runs of plain against plain, a round
-in fresh processes at a time, gave 2.3 % on one machine (rounds' means spread by 3.6 %, of which noise explains 2.8 %)
-and 1.5 % on another. A run starts from it as if from so many rounds of its own, and learns its own from there."""
 REPEAT_RUN = 4
 MEDIAN_FROM = 6
 """A median of fewer values gets no interval: their whole range would not hold it with 95 %."""
-
-
-@dataclass(frozen=True)
-class Speedup:
-    """geomean: None when nothing could be paired. ci95: None for fewer than three prompts. prompts: how many paired."""
-
-    geomean: float | None
-    ci95: Interval | None
-    verdict: Verdict
-    prompts: int
-
-
-@dataclass(frozen=True)
-class Luck:
-    """What a speed-up owes to the processes it was measured in. error: standard error of its logarithm from that alone,
-    known with so many degrees of freedom."""
-
-    error: float
-    degrees: float
-
-    def half_width(self, level: float) -> float:
-        return float(stats.t.ppf((1 + level) / 2, self.degrees)) * self.error
-
-    def and_of(self, other: Luck) -> Luck:
-        """Of the ratio of two speed-ups, each with its own; degrees by Welch and Satterthwaite."""
-        mine, its = self.error**2, other.error**2
-        return Luck(math.sqrt(mine + its), (mine + its) ** 2 / (mine**2 / self.degrees + its**2 / other.degrees))
 
 
 @dataclass(frozen=True)
@@ -122,22 +92,6 @@ def prompt_ratios(
     return {prompt: math.exp(fmean(map(median, cases.values()))) for prompt, cases in logs.items()}
 
 
-def interval_of_mean(values: Sequence[float], level: float = 0.95) -> Interval | None:
-    """Student's interval of the mean of independent values; None for fewer than three.
-
-    Why no bootstrap: equal arms, two repetitions, up to a fifth of the rows with a hiccup of a fifth, 6 to 90 prompts,
-    6,000 simulated runs each: Student's told them apart in 2.9 to 5.3 %, the percentile bootstrap expanded for few
-    values (Hesterberg 2015) in 4.3 to 7.1 %; BCa, at 8 to 28 prompts, in 8.4 to 9.9 %.
-    """
-    n = len(values)
-    if n < 3:
-        return None
-    data = np.asarray(values, dtype=float)
-    centre = float(data.mean())
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * float(data.std(ddof=1)) / math.sqrt(n)
-    return centre - half, centre + half
-
-
 def interval_of_median(values: Sequence[float], seed: int = 0) -> Interval | None:
     """95 % percentile-bootstrap interval of the median; None for fewer than MEDIAN_FROM values."""
     if len(values) < MEDIAN_FROM:
@@ -150,46 +104,12 @@ def interval_of_median(values: Sequence[float], seed: int = 0) -> Interval | Non
 
 
 def process_luck(rows: Sequence[Row], arm: str, reference: str) -> Luck | None:
-    """How far the means of whole rounds lie apart beyond what their rows' noise explains: the second term of a two-way
-    layout of prompts and rounds, both random, whose estimate leans on PROCESS_LUCK. None: nothing was paired."""
+    """What the arm's speed-up owes to the processes of its rounds; None: nothing was paired."""
     by_round: dict[int, dict[str, float]] = {}
     for number in {row.repetition for row in rows if row.arm in (arm, reference)}:
         ratios = prompt_ratios([row for row in rows if row.repetition == number], arm, reference)
-        if ratios:
-            by_round[number] = {prompt: math.log(ratio) for prompt, ratio in ratios.items()}
-    if not by_round:
-        return None
-    variance, degrees = PROCESS_LUCK**2, float(LUCK_WEIGHT)
-    common = sorted(set.intersection(*(set(logs) for logs in by_round.values())))
-    rounds, prompts = len(by_round), len(common)
-    if rounds > 1 and prompts > 1:
-        table = np.asarray([[logs[prompt] for prompt in common] for logs in by_round.values()])
-        means = table.mean(axis=1)
-        noise = table - means[:, None] - table.mean(axis=0) + table.mean()
-        of_noise = float((noise**2).sum()) / ((rounds - 1) * (prompts - 1)) / prompts
-        found = max(0.0, float(means.var(ddof=1)) - of_noise)
-        variance = (degrees * variance + (rounds - 1) * found) / (degrees + rounds - 1)
-        degrees += rounds - 1
-    return Luck(math.sqrt(variance / rounds), degrees)
-
-
-def speedup(ratios: Sequence[float], level: float = 0.95, luck: Luck | None = None) -> Speedup:
-    """Geometric mean of per-prompt ratios, its interval, and what may be said: faster or slower only when the whole
-    interval is on one side of 1.
-
-    luck: the interval then allows for it as well. None: the ratios share no process, or none is in doubt.
-    """
-    if not ratios:
-        return Speedup(None, None, "cannot tell", 0)
-    logs = [math.log(ratio) for ratio in ratios]
-    geomean = math.exp(sum(logs) / len(logs))
-    interval = interval_of_mean(logs, level)
-    if interval is None:
-        return Speedup(geomean, None, "cannot tell", len(ratios))
-    half = math.hypot((interval[1] - interval[0]) / 2, luck.half_width(level) if luck else 0.0)
-    low, high = geomean * math.exp(-half), geomean * math.exp(half)
-    verdict: Verdict = "faster" if low > 1 else "slower" if high < 1 else "cannot tell"
-    return Speedup(geomean, (low, high), verdict, len(ratios))
+        by_round[number] = {prompt: math.log(ratio) for prompt, ratio in ratios.items()}
+    return learn_luck(by_round)
 
 
 def first_divergence(ours: Sequence[int], theirs: Sequence[int]) -> int | None:

@@ -20,7 +20,6 @@ from edgespec.pair import Pair
 from edgespec.sampling import Sampling
 
 from .bandwidth import measure_bandwidth
-from .control import logit_gaps, together
 from .sensors import peak_rss_bytes
 
 
@@ -36,9 +35,10 @@ class _Worker:
             "chat_prompt": lambda messages: self._engine.chat_prompt(messages),
             "generate": self.generate,
             "costs": self.costs,
-            "together": lambda pair, **how: together(Pair.open(pair, verify=False), **how),
-            "logit_gaps": lambda pair, **how: logit_gaps(Pair.open(pair, verify=False), **how),
+            "together": self.together,
+            "logit_gaps": self.logit_gaps,
             "bandwidth": lambda device: measure_bandwidth(device),
+            "force": self.force,
         }
 
     def open(self, pair: str, **how: Any) -> dict[str, Any]:
@@ -53,6 +53,23 @@ class _Worker:
     ) -> dict[str, Any]:
         generation = self._engine.generate(prompt_ids, max_new_tokens, sampling=Sampling(**sampling), **options)
         return {**asdict(generation), "peak_rss_bytes": peak_rss_bytes()}
+
+    def together(self, pair: str, **how: Any) -> list[list[int]]:
+        from .control import together
+
+        return together(Pair.open(pair, verify=False), **how)
+
+    def logit_gaps(self, pair: str, **how: Any) -> list[float]:
+        from .control import logit_gaps
+
+        return logit_gaps(Pair.open(pair, verify=False), **how)
+
+    def force(self, pair: str, device: str, settings: Mapping[str, Any], texts: Any, out: str) -> None:
+        import numpy as np
+
+        from edgespec.tuning.quality import forced_logits
+
+        np.save(out, forced_logits(Pair.open(pair, verify=False).target, device, settings, texts), allow_pickle=False)
 
     def costs(self, pair: str, **how: Any) -> dict[str, Any]:
         from edgespec.engine.passes import measure_passes

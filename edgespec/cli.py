@@ -20,6 +20,7 @@ VERBS = {
     "surely.",
     "verify": "Does speculation change what the model says? Exit code 1 when it does.",
     "prompts": "The prompts that bench can ask: what there is, what they say, and those of others to fetch.",
+    "tune": "Find the fastest way to run a pair on a device of this machine, and write it into the pair as a profile.",
     "generate": "Continue a prompt with a pair, streaming.",
     "train": "Train a target and its draft from a recipe, or evaluate a draft.",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..plan import REFERENCE
+from ..plan import REFERENCE, TUNED
 from ..report import arm_label
 from . import charts
 from .charts import Bar, Fall, Mark, Stack
@@ -49,7 +49,7 @@ def drafting(report: Report) -> Html:
 def _gamma(report: Report) -> Html:
     engines: dict[str, list[Arm]] = {}
     for arm in speculative(report):
-        if arm["gamma"] is not None and arm["mode"] == "draft":
+        if arm["gamma"] is not None and arm["mode"] == "draft" and arm["name"] != TUNED:
             engines.setdefault(_line_of(report, arm), []).append(arm)
     series = []
     for hue, (label, arms) in enumerate(engines.items()):

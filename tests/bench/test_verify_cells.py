@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_world import END, TableTarget, table
-from stateful import StatefulModel
 
 from edgespec.bench.target import ModelTarget
 from edgespec.bench.verify.cells import NEVER, Cells, cut
 from edgespec.engine.processors import Processor
+from edgespec.engine.stateful import StatefulModel
 from edgespec.pair import Pair
 from edgespec.sampling import Sampling
 from edgespec.settings import EXACT

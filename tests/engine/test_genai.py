@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stateful import StatefulModel
 
 from edgespec.engine.genai import GenaiEngine, open_engine
 from edgespec.engine.passes import measure_passes
+from edgespec.engine.stateful import StatefulModel
 from edgespec.engine.step import acceptance_rate, block_efficiency
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair, record_files, write_manifest

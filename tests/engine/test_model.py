@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from families import WINDOWS
-from stateful import StatefulModel
 
 from edgespec.engine import masked, paged
 from edgespec.engine.masked import MaskedSequence
 from edgespec.engine.model import Model, ModelSequence, Trees, open_model
+from edgespec.engine.stateful import StatefulModel
 from edgespec.errors import EdgespecError
 from edgespec.settings import EXACT
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import chi2
-from stateful import StatefulModel
 
 from edgespec.engine.drafters import DRAFTERS
 from edgespec.engine.genai import GenaiEngine
 from edgespec.engine.native import NativeEngine
+from edgespec.engine.stateful import StatefulModel
 from edgespec.engine.step import acceptance_rate, block_efficiency
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair, record_files, write_manifest

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stateful import StatefulModel
 
 from edgespec.engine.genai import GenaiEngine
 from edgespec.engine.processors import Processor
+from edgespec.engine.stateful import StatefulModel
 from edgespec.pair import Pair
 from edgespec.sampling import Sampling
 

@@ -1,4 +1,4 @@
-"""The ordinary stateful IR, driven a pass at a time with nothing of the engine: what its logits are held against."""
+"""The ordinary stateful IR, driven a pass at a time with nothing of the engine: for logits that others are held against."""
 
 from __future__ import annotations
 
