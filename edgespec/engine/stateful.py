@@ -1,4 +1,4 @@
-"""The ordinary stateful IR, driven a pass at a time with nothing of the engine: for logits that others are held against."""
+"""The ordinary stateful IR, a pass at a time and with nothing of an engine: for logits to hold others against."""
 
 from __future__ import annotations
 
