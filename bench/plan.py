@@ -26,7 +26,8 @@ CONTROL = "plain-again"
 class Kind:
     """One word of --arms. engine, mode: what runs it. drafts: it needs the pair's draft. swept: it comes once for every
     gamma ("gamma"), every threshold ("threshold"), or once (""). samples: it follows the target's distribution at
-    temperature above 0. standard: it is measured when --arms is not given."""
+    temperature above 0. standard: it is measured when --arms is not given. head: its draft is an EAGLE-3 head, which
+    every other kind that drafts cannot use."""
 
     engine: str
     mode: str
@@ -35,6 +36,7 @@ class Kind:
     swept: str = ""
     samples: bool = True
     standard: bool = False
+    head: bool = False
 
 
 _GENAI = {
@@ -45,6 +47,16 @@ _GENAI = {
     ),
     "dynamic": Kind(
         "genai", "draft", "the draft proposes while it is confident", drafts=True, swept="threshold", samples=False
+    ),
+    "eagle3": Kind(
+        "genai",
+        "eagle3",
+        "the EAGLE-3 head proposes gamma tokens",
+        drafts=True,
+        swept="gamma",
+        samples=False,
+        standard=True,
+        head=True,
     ),
     "lookup": Kind("genai", "lookup", "copies from prompt and answer", standard=True),
 }
@@ -159,16 +171,22 @@ def parse_contexts(text: str | None) -> tuple[int, ...]:
 
 
 def choose_modes(
-    asked: Sequence[str] | None, has_draft: bool, device: str, check: Callable[[str, str], None], sampled: bool = False
+    asked: Sequence[str] | None,
+    has_draft: bool,
+    device: str,
+    check: Callable[[str, str], None],
+    sampled: bool = False,
+    head: bool = False,
 ) -> tuple[tuple[str, ...], list[str]]:
     """The kinds to measure, and a sentence for each that was left out. What was asked for is never left out: it is
-    run or refused with EdgespecError."""
+    run or refused with EdgespecError. head: the draft is an EAGLE-3 head."""
     known = kinds()
     if asked is not None:
         parse_modes(",".join(asked))
     modes, left_out = [], []
-    for mode in asked if asked is not None else [name for name, kind in known.items() if kind.standard]:
-        reason = _why_not(mode, known[mode], has_draft, device, check, sampled)
+    usual = [name for name, kind in known.items() if kind.standard and not (kind.drafts and kind.head != head)]
+    for mode in asked if asked is not None else usual:
+        reason = _why_not(mode, known[mode], has_draft, device, check, sampled, head)
         if reason is None:
             modes.append(mode)
         elif asked is not None or mode == "plain":
@@ -179,10 +197,18 @@ def choose_modes(
 
 
 def _why_not(
-    name: str, kind: Kind, has_draft: bool, device: str, check: Callable[[str, str], None], sampled: bool
+    name: str,
+    kind: Kind,
+    has_draft: bool,
+    device: str,
+    check: Callable[[str, str], None],
+    sampled: bool,
+    head: bool,
 ) -> str | None:
     if kind.drafts and not has_draft:
         return "the pair has no draft"
+    if kind.drafts and kind.head != head:
+        return "the pair's draft is an EAGLE-3 head; use eagle3" if head else "the pair's draft is no EAGLE-3 head"
     if sampled and not kind.samples:
         return (
             f"at temperature above 0 openvino-genai's output follows the draft (openvino.genai#4190), so '{name}' "

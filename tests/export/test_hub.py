@@ -107,7 +107,7 @@ class Hub:
             sha=COMMIT, siblings=[SimpleNamespace(rfilename=names[file], size=sizes[file]) for file in files]
         )
 
-    def download(self, _: str, *, revision: str, allow_patterns: list[str]) -> str:
+    def download(self, name: str, *, revision: str, allow_patterns: list[str], **_: Any) -> str:
         assert revision == COMMIT
         for path in sorted(self.source.iterdir()):
             if any(fnmatch(path.name, pattern) for pattern in allow_patterns):
@@ -147,7 +147,7 @@ def test_code_is_fetched_only_when_it_is_trusted(
     asked: list[str] = []
     there = Hub(tiny_draft_checkpoint, tmp_path / "snapshot")
 
-    def download(name: str, *, revision: str, allow_patterns: list[str]) -> str:
+    def download(name: str, *, revision: str, allow_patterns: list[str], **_: Any) -> str:
         asked.extend(allow_patterns)
         return there.download(name, revision=revision, allow_patterns=allow_patterns)
 
@@ -165,7 +165,7 @@ def test_a_download_that_stops_is_a_sentence_and_leaves_nothing(
 ) -> None:
     there = Hub(tiny_draft_checkpoint, tmp_path / "snapshot")
 
-    def download(name: str, *, revision: str, allow_patterns: list[str]) -> str:
+    def download(name: str, *, revision: str, allow_patterns: list[str], **_: Any) -> str:
         if "model.safetensors" in allow_patterns:
             raise httpx.ReadError("connection lost")
         return there.download(name, revision=revision, allow_patterns=allow_patterns)
