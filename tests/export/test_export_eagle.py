@@ -14,6 +14,7 @@ from exported_families import make_family
 from edgespec.bench.plan import choose_modes
 from edgespec.engine.genai import GenaiEngine
 from edgespec.engine.native import NativeEngine
+from edgespec.engine.step import acceptance_rate
 from edgespec.errors import EdgespecError
 from edgespec.export import adopt_pair, export_pair
 from edgespec.export.verify import EXACT
@@ -97,6 +98,45 @@ def test_openvino_genai_generates_the_targets_own_tokens_with_it(pair: Pair) -> 
         assert generation.token_ids == expected
         assert sum(len(step.tokens) for step in generation.steps) == len(expected)
         assert max(step.proposed or 0 for step in generation.steps) == gamma
+
+
+def test_what_a_good_head_proposes_is_accepted(tmp_path: Path, target: Path, head: Path) -> None:
+    """The target says the tokens 1 to 319 round and round, whatever its context; the head reads in the target's hidden
+    state of the token before which one comes after next. It knows that once a step: what it proposes later repeats."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    torch.manual_seed(2)
+    rows = torch.nn.functional.normalize(torch.randn(320, 64), dim=1)
+    follows = torch.arange(320) % 319 + 1
+    checkpoint = Path(shutil.copytree(target, tmp_path / "target"))
+    weights = load_file(checkpoint / "model.safetensors")
+    for name, weight in weights.items():
+        if name.endswith("norm.weight"):
+            weight.fill_(1.0)
+        elif name.endswith(("o_proj.weight", "down_proj.weight")):
+            weight.mul_(1e-4)
+    weights["model.embed_tokens.weight"].copy_(rows)
+    weights["lm_head.weight"][follows[1:]] = rows[1:]
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    good = Path(shutil.copytree(head, tmp_path / "head"))
+    (good / "config.json").write_text(json.dumps(HEAD | {"draft_vocab_size": 320}), encoding="utf-8")
+    own = load_file(good / "model.safetensors")
+    for name in ("midlayer.self_attn.o_proj.weight", "midlayer.mlp.down_proj.weight"):
+        own[name] = own[name] * 1e-4
+    own["norm.weight"] = torch.ones(64)
+    own["fc.weight"] = torch.cat([torch.eye(64), torch.zeros(64, 128)], dim=1)
+    own["lm_head.weight"] = torch.zeros(320, 64)
+    own["lm_head.weight"][follows[follows[1:]]] = rows[1:]
+    own["d2t"], own["t2d"] = torch.zeros(320, dtype=torch.long), torch.ones(320, dtype=torch.bool)
+    save_file(own, good / "model.safetensors")
+
+    pair = export_pair(checkpoint, good, tmp_path / "pair", dtype="fp32")
+    engine = GenaiEngine(pair, device="CPU", mode="eagle3", settings=EXACT)
+    for gamma, rate in ((1, 1.0), (3, 1 / 3)):
+        generation = engine.generate([5, 6, 7], 31, gamma=gamma)
+        assert generation.token_ids == list(range(8, 39))
+        assert acceptance_rate(generation.steps) == pytest.approx(rate, abs=0.05)
 
 
 def test_the_runtime_takes_it_by_itself_and_says_why(pair: Pair) -> None:

@@ -23,7 +23,22 @@ def example() -> ModuleType:
     return module
 
 
-def test_killed_exports_leave_no_wrong_pair(tmp_path: Path, example: ModuleType, tiny_draft_checkpoint: Path) -> None:
-    outcome = example.kill_at_random(tiny_draft_checkpoint, tmp_path / "out", 1, seed=6)
-    assert outcome.kills == 1
-    assert outcome.partial > 0  # else nothing was killed while it worked
+def test_a_killed_export_leaves_no_pair_and_the_next_run_cleans_up(
+    tmp_path: Path, example: ModuleType, tiny_draft_checkpoint: Path
+) -> None:
+    """Killed when the model is half written, then when all but the manifest is there, then not."""
+    outcome = example.Outcome()
+    leftovers: list[Path] = []
+    for kills, file in enumerate(("openvino_model.bin", "openvino_detokenizer.xml"), 1):
+        before = frozenset(tmp_path.rglob(file))
+
+        def moment(name: str = file, before: frozenset[Path] = before) -> bool:
+            return any(path not in before for path in tmp_path.rglob(name))
+
+        example.killed(tiny_draft_checkpoint, tmp_path, moment, outcome)
+        assert (outcome.partial, outcome.kills) == (kills, kills)
+        assert not (tmp_path / "pair").exists()
+        (left,) = tmp_path.iterdir()  # what the killed run before left is gone
+        assert left not in leftovers
+        leftovers.append(left)
+    example.finished(tiny_draft_checkpoint, tmp_path)  # it looks at what is left
