@@ -181,7 +181,8 @@ def show_pair(terminal: Terminal, pair: Pair) -> None:
 
 def _row(role: str, model: ModelRecord, checks: dict[str, Any], verified: bool) -> list[str]:
     parity = checks.get("tokenizer", {}).get(role)
-    tokenizer = "the target's" if parity is None else "as transformers'"
+    shares = model.kind in ("early_exit", "eagle3")
+    tokenizer = "as transformers'" if parity else "the target's" if shares else "not compared"
     if parity and parity["differences"]:
         tokenizer = f"{len(parity['differences'])} of {parity['asked']} answers differ"
     kind = {"eagle3": "\nEAGLE-3 head", "early_exit": f"\nfirst {model.layers} layers"}.get(model.kind, "")

@@ -109,6 +109,7 @@ def test_another_padding_of_the_embedding_passes_and_is_recorded(tmp_path: Path,
         (lambda f: _rename_operation(f / "openvino_model.xml"), "OpenVINO here cannot read '.*'"),
         (lambda f: _rename_operation(f / "openvino_tokenizer.xml"), "openvino_genai here cannot run the tokenizer of"),
         (lambda f: _stateless(f / "openvino_model.xml"), "keeps no KV cache inside"),
+        (lambda f: _takes_embeddings(f / "openvino_model.xml"), "and no input_ids; give a text model"),
     ],
 )
 def test_a_model_that_is_not_ready_is_refused(
@@ -127,6 +128,10 @@ def _rename_operation(xml: Path) -> None:
     kinds = re.findall(r'<layer [^>]*\btype="(\w+)"', text)
     last = [kind for kind in kinds if kind not in ("Const", "Result", "Assign")][-1]
     xml.write_text(text.replace(f'type="{last}"', 'type="OperationOfTomorrow"'), encoding="utf-8")
+
+
+def _takes_embeddings(xml: Path) -> None:
+    xml.write_text(xml.read_text(encoding="utf-8").replace("input_ids", "inputs_embeds"), encoding="utf-8")
 
 
 def _stateless(xml: Path) -> None:
@@ -268,11 +273,18 @@ def test_a_gguf_draft_is_refused(tmp_path: Path, gguf: Path, tiny_pair: Path) ->
         adopt_pair(tiny_pair / "target", gguf, tmp_path / "out")
 
 
+def _other_type(raw: bytes, name: bytes) -> bytes:
+    """The type of a vector: behind its name come the number of dimensions (u32) and its size (u64)."""
+    at = raw.index(name) + len(name) + 4 + 8
+    return raw[:at] + (99).to_bytes(4, "little") + raw[at + 4 :]
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
         (lambda raw: b"GGML" + raw[4:], "is not a GGUF file: it does not begin with GGUF"),
         (lambda raw: raw[:4] + b"\1\0\0\0" + raw[8:], "is GGUF version 1, and 2 and 3 are read"),
+        (lambda raw: _other_type(raw, b"output_norm.weight"), "the weight 'output_norm.weight' .* has ggml type 99"),
         (lambda raw: raw[:2000], "the head of '.*' is cut short or damaged"),
         (lambda raw: raw[:-500], "bytes where its head says .*: it is truncated"),
         (

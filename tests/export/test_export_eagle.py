@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from exported_families import make_family
+from tiny_gguf import write_gguf
 
 from edgespec.bench.plan import choose_modes
 from edgespec.engine.genai import GenaiEngine
@@ -182,6 +183,19 @@ def test_an_exported_head_is_adopted_with_its_target(tmp_path: Path, pair: Pair)
     assert adopted.manifest.draft is not None and pair.manifest.draft is not None
     assert adopted.manifest.draft.kind == "eagle3"
     assert adopted.manifest.draft.files == pair.manifest.draft.files
+
+
+def test_an_exported_head_is_no_target_and_goes_with_no_gguf(
+    tmp_path: Path, pair: Pair, tiny_target_checkpoint: Path
+) -> None:
+    assert pair.draft is not None
+    with pytest.raises(EdgespecError, match="is an EAGLE-3 head, which drafts for a model and is none; give it as the"):
+        adopt_pair(pair.draft, None, tmp_path / "out")
+    gguf = write_gguf(tiny_target_checkpoint, tmp_path / "tiny.gguf")
+    with pytest.raises(
+        EdgespecError, match="an EAGLE-3 head needs its target as an OpenVINO model, not as a GGUF file"
+    ):
+        adopt_pair(gguf, pair.draft, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

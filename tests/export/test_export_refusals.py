@@ -108,6 +108,14 @@ def test_options_are_obeyed_or_refused(tmp_path: Path, checkpoint: Path, argumen
 
 
 @pytest.mark.usefixtures("light")
+def test_an_early_exit_of_unknown_depth_is_refused(tmp_path: Path, checkpoint: Path) -> None:
+    edit_config(checkpoint, num_hidden_layers=None)
+    with pytest.raises(EdgespecError, match="does not say how many layers it has; use no early exit"):
+        export_pair(checkpoint, None, tmp_path / "out", early_exit=1)
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.usefixtures("light")
 @pytest.mark.parametrize(
     ("name", "says"),
     [

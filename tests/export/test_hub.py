@@ -17,6 +17,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 from edgespec.errors import EdgespecError
 from edgespec.export import assemble, convert, export_pair, hub
 from edgespec.export.checkpoint import open_checkpoint
+from edgespec.pair import Source
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -158,6 +159,14 @@ def test_code_is_fetched_only_when_it_is_trusted(
     hub.find("some/model", COMMIT, with_code=True)
     assert "modeling.py" in asked
     assert not [name for name in asked if "/" in name]
+
+
+def test_a_disk_too_small_for_the_weights_is_refused_before_they_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("it was fetched"))
+    with pytest.raises(EdgespecError, match=r"GB free and about 1050000\.00 GB are needed; free some space"):
+        hub.fetch("some/model", Source(id="some/model", revision=COMMIT), tmp_path, {"model.safetensors": 10**15})
 
 
 def test_a_download_that_stops_is_a_sentence_and_leaves_nothing(

@@ -76,6 +76,18 @@ def test_an_export_that_computes_something_else_is_refused(
         compare_with_pytorch(open_checkpoint(str(tiny_target_checkpoint)), folder)
 
 
+def test_an_export_that_computes_nan_is_refused(
+    tiny_pair: Path, tiny_target_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgespec.export import verify
+
+    monkeypatch.setattr(
+        verify, "ir_logits", lambda _, prompts: [np.full((len(ids), 320), np.nan, np.float32) for ids in prompts]
+    )
+    with pytest.raises(EdgespecError, match="computes NaN or infinity; export it with --dtype bf16"):
+        compare_with_pytorch(open_checkpoint(str(tiny_target_checkpoint)), tiny_pair / "target")
+
+
 def test_the_command_shows_and_tells_it(tmp_path: Path, tiny_draft_checkpoint: Path) -> None:
     command = [sys.executable, "-m", "edgespec", "export", str(tiny_draft_checkpoint), "-o", str(tmp_path / "pair")]
     done = subprocess.run([*command, "--verify", "--json"], capture_output=True, text=True, check=True)
