@@ -23,7 +23,7 @@ from .control import EXACT_CASES, EXACT_TOKENS, exact_arms, first_differences
 from .disturbance import RETRIES, RETRY_SHARE, Watch
 from .engines import Backend, EnginePool
 from .isolation import EngineFailed, EngineLost
-from .plan import REFERENCE, Arm, measured_arms, settings_arms
+from .plan import REFERENCE, Arm, kind_of, measured_arms, settings_arms
 from .prompts import Suite, spread
 from .report import settings_choice
 from .rows import Bandwidth, Gap, Header, Journal, Passes, Row, Sameness, Session, Stop, latest_rows
@@ -320,6 +320,7 @@ class Measurement:
         The round's engines are closed, so nothing else is in memory. A failure is written down, once, and the report
         does without."""
         drafting = any(arm.gamma is not None or arm.threshold is not None for arm in arms)
+        drafting &= not any(kind_of(arm).head for arm in arms)  # a head runs only inside its target: no c of its own
         wanted = {"target"} | ({"draft"} if drafting and self.pair.draft else set())
         before = [line for line in self.journal.lines if isinstance(line, Passes)]
         done = {line.role for line in before if line.repetition == repetition or line.error is not None}

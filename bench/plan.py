@@ -101,16 +101,22 @@ def parse_contexts(text: str | None) -> tuple[int, ...]:
 
 
 def choose_modes(
-    asked: Sequence[str] | None, has_draft: bool, device: str, check: Callable[[str, str], None], sampled: bool = False
+    asked: Sequence[str] | None,
+    has_draft: bool,
+    device: str,
+    check: Callable[[str, str], None],
+    sampled: bool = False,
+    head: bool = False,
 ) -> tuple[tuple[str, ...], list[str]]:
     """The kinds to measure, and a sentence for each that was left out. What was asked for is never left out: it is
-    run or refused with EdgespecError."""
+    run or refused with EdgespecError. head: the draft is an EAGLE-3 head."""
     known = kinds()
     if asked is not None:
         parse_modes(",".join(asked))
     modes, left_out = [], []
-    for mode in asked if asked is not None else [name for name, kind in known.items() if kind.standard]:
-        reason = _why_not(mode, known[mode], has_draft, device, check, sampled)
+    usual = [name for name, kind in known.items() if kind.standard and not (kind.drafts and kind.head != head)]
+    for mode in asked if asked is not None else usual:
+        reason = _why_not(mode, known[mode], has_draft, device, check, sampled, head)
         if reason is None:
             modes.append(mode)
         elif asked is not None or mode == "plain":
@@ -121,10 +127,18 @@ def choose_modes(
 
 
 def _why_not(
-    name: str, kind: Kind, has_draft: bool, device: str, check: Callable[[str, str], None], sampled: bool
+    name: str,
+    kind: Kind,
+    has_draft: bool,
+    device: str,
+    check: Callable[[str, str], None],
+    sampled: bool,
+    head: bool,
 ) -> str | None:
     if kind.drafts and not has_draft:
         return "the pair has no draft"
+    if kind.drafts and kind.head != head:
+        return "the pair's draft is an EAGLE-3 head; use eagle3" if head else "the pair's draft is no EAGLE-3 head"
     if sampled and not kind.samples:
         return (
             f"at temperature above 0 openvino-genai's output follows the draft (openvino.genai#4190), so '{name}' "

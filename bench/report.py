@@ -81,7 +81,7 @@ def build_report(lines: Sequence[Line]) -> dict[str, Any]:
     )
     described = [_describe(run, arm) for arm in arms]
     contenders = [arm for arm in described if arm["mode"] != "plain" and arm["speedup"]["geomean"] is not None]
-    drafts = [arm for arm in contenders if arm["mode"] == "draft"]
+    drafts = [arm for arm in contenders if arm["mode"] in ("draft", "eagle3")]
     headline = _headline(run, contenders)
     stop = next((line for line in reversed(lines) if isinstance(line, Stop)), None)
     rounds = stop.repetitions if stop else header.repetitions
@@ -468,7 +468,7 @@ def verdict_parts(report: Mapping[str, Any]) -> tuple[str, str]:
 
 def _draft_too(report: Mapping[str, Any], best: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> str:
     """The best draft arm's own figure, where another arm won."""
-    if best["mode"] == "draft" or report["best_draft_arm"] is None:
+    if best["mode"] in ("draft", "eagle3") or report["best_draft_arm"] is None:
         return ""
     draft = arms[report["best_draft_arm"]]
     found = draft["speedup"]

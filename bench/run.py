@@ -85,7 +85,8 @@ def run_bench(
     pair = Pair.open(pair_dir)
     suite = prompts if isinstance(prompts, Suite) else load_suite(prompts)
     suite, dropped = _unseen(suite, pair)
-    modes, left_out = choose_modes(arms, pair.draft is not None, device, backend.check, not sampling.greedy)
+    head = pair.manifest.draft is not None and pair.manifest.draft.kind == "eagle3"
+    modes, left_out = choose_modes(arms, pair.draft is not None, device, backend.check, not sampling.greedy, head)
     _check_draft_options(modes, gammas, thresholds, draft_devices, backend)
     if settings != "auto" and settings not in backend.candidates:
         raise EdgespecError(f"there are no settings '{settings}'; choose auto, {', '.join(backend.candidates)}")

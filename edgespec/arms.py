@@ -11,7 +11,8 @@ from typing import Any
 class Kind:
     """One way to decode, by a name such as native-draft. engine, mode: what runs it. drafts: it needs the pair's draft.
     swept: it comes once for every gamma ("gamma"), every threshold ("threshold"), or once (""). samples: it follows the
-    target's distribution at temperature above 0. standard: the bench measures it when --arms is not given."""
+    target's distribution at temperature above 0. standard: the bench measures it when --arms is not given. head: its
+    draft is an EAGLE-3 head, which no other kind that drafts can use."""
 
     engine: str
     mode: str
@@ -20,6 +21,7 @@ class Kind:
     swept: str = ""
     samples: bool = True
     standard: bool = False
+    head: bool = False
 
 
 _GENAI = {
@@ -29,6 +31,16 @@ _GENAI = {
     ),
     "dynamic": Kind(
         "genai", "draft", "the draft proposes while it is confident", drafts=True, swept="threshold", samples=False
+    ),
+    "eagle3": Kind(
+        "genai",
+        "eagle3",
+        "the EAGLE-3 head proposes gamma tokens",
+        drafts=True,
+        swept="gamma",
+        samples=False,
+        standard=True,
+        head=True,
     ),
     "lookup": Kind("genai", "lookup", "copies from prompt and answer", standard=True),
 }

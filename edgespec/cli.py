@@ -14,6 +14,7 @@ VERBS = {
     "demo": "The whole thing on the bundled pair: export, quantize, bench, verdict. Offline, in minutes.",
     "devices": "The OpenVINO devices of this machine, and which modes each can run.",
     "export": "A Hugging Face checkpoint, with or without a draft, to an OpenVINO pair directory.",
+    "pair": "OpenVINO models that are there already, or a GGUF target, to a pair directory, as they are.",
     "quantize": "Compress a pair's weights to int8 or int4.",
     "bench": "Measure, paired and interleaved, how much faster a pair answers with speculation than without.",
     "compare": "Hold runs of edgespec bench against the first: what makes them incomparable, then what differs and how "

@@ -10,8 +10,8 @@ import psutil
 
 from .errors import EdgespecError
 
-MODES = ("plain", "draft", "lookup", "native")
-"""What a device may run: three modes of openvino-genai, and the native engine."""
+MODES = ("plain", "draft", "lookup", "eagle3", "native")
+"""What a device may run: four modes of openvino-genai, and the native engine."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ def _modes(name: str, full_name: str) -> dict[str, str | None]:
             "plain": None,
             "draft": None,
             "lookup": "openvino-genai ignores prompt lookup on an NPU; use a draft, or CPU or GPU",
+            "eagle3": "openvino-genai runs an EAGLE-3 head there only in a tree of fixed size, which edgespec does not "
+            "drive; use CPU or GPU",
             "native": "an NPU runs models of fixed shape only, which the native engine does not drive",
         }
     return dict.fromkeys(MODES)

@@ -17,7 +17,7 @@ from .errors import EdgespecError
 from .pair import Pair
 from .sampling import Sampling
 
-ModeRequest = Literal["auto", "plain", "draft", "lookup"]
+ModeRequest = Literal["auto", "plain", "draft", "lookup", "eagle3"]
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class SpecPipeline:
         self._fallen: dict[Mode, str] = {}
         self._stop = threading.Event()
         self._closed = False
-        if mode not in ("auto", "plain", "draft", "lookup"):
-            raise EdgespecError(f"there is no mode '{mode}'; choose auto, plain, draft or lookup")
+        if mode not in ("auto", "plain", "draft", "lookup", "eagle3"):
+            raise EdgespecError(f"there is no mode '{mode}'; choose auto, plain, draft, lookup or eagle3")
         self._pick(Sampling())
 
     def choose(self, sampling: Sampling) -> tuple[Mode, str]:
@@ -104,7 +104,10 @@ class SpecPipeline:
 
     def _prefer(self, sampling: Sampling) -> tuple[Mode, str]:
         on_npu = self._device.upper().startswith("NPU")
-        if sampling.greedy and self._pair.draft:
+        head = self._pair.manifest.draft is not None and self._pair.manifest.draft.kind == "eagle3"
+        if sampling.greedy and head and not on_npu:
+            return "eagle3", "greedy decoding, and the pair's draft is an EAGLE-3 head"
+        if sampling.greedy and self._pair.draft and not head:
             return "draft", "greedy decoding, and the pair has a draft"
         if on_npu:
             return "plain", "an NPU runs speculation only greedily and only with a draft"
@@ -220,7 +223,7 @@ class SpecPipeline:
             self._engines[mode] = open_engine(
                 self._pair,
                 device=self._device,
-                draft_device=self._draft_device if mode == "draft" else None,
+                draft_device=self._draft_device if mode in ("draft", "eagle3") else None,
                 mode=mode,
             )
         return self._engines[mode]

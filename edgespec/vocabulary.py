@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import EdgespecError
+from .gguf import GgufHead
 
 _SHOWN = 3  # examples in a sentence
 
@@ -71,12 +72,30 @@ def compare(target_dir: Path, draft_dir: Path) -> list[str]:
 
 def require_shared(target_dir: Path, draft_dir: Path, target: str, draft: str) -> None:
     """Raise EdgespecError naming the differences unless the two tokenizers are the same by content."""
-    found = compare(target_dir, draft_dir)
+    _refuse(compare(target_dir, draft_dir), target, draft)
+
+
+def _refuse(found: list[str], target: str, draft: str) -> None:
     if found:
         raise EdgespecError(
             f"the target '{target}' and the draft '{draft}' do not share a vocabulary, so ids of one say nothing to "
             f"the other; they differ in {'; '.join(found)}; choose a draft made for this target"
         )
+
+
+def require_shared_gguf(head: GgufHead, draft_dir: Path, target: str, draft: str) -> None:
+    """The same for a target that is a GGUF file: tokens by id, merges, and the ids of bos and eos. Such a file only
+    names its normaliser and pre-tokenizer, so these are not compared."""
+    own = _read(draft_dir)
+    ids = {token: index for index, token in enumerate(head.tokens) if token in own.ids or not head.unused(index)}
+    found = [*_id_differences(ids, own.ids)]
+    merges = [list(merge.split(" ", 1)) for merge in head.merges]
+    if merges and own.merges and merges != own.merges:
+        found.append(_first_merge(merges, own.merges))
+    for name, value in head.specials.items():
+        if name != "pad" and value != own.special[name]:
+            found.append(f"{name}: {_id(value)} in the target, {_id(own.special[name])} in the draft")
+    _refuse(found, target, draft)
 
 
 def vocab_size(config: dict[str, Any]) -> int:

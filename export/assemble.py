@@ -4,20 +4,43 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import time
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from edgespec.errors import EdgespecError
 from edgespec.ir import count_parameters, weight_precision
-from edgespec.pair import SCHEMA, Made, Manifest, ModelRecord, Pair, installed_versions, record_files, write_manifest
+from edgespec.pair import (
+    SCHEMA,
+    Made,
+    Manifest,
+    ModelRecord,
+    Pair,
+    Role,
+    installed_versions,
+    record_files,
+    write_manifest,
+)
 from edgespec.progress import SILENT, Progress
+from edgespec.resources import PeakMemory, require_memory
 from edgespec.staging import require_absent, staged_directory
 from edgespec.training_index import INDEX_FILE
 from edgespec.vocabulary import fingerprint, require_shared, vocab_size
 
 from . import convert as conversion
-from . import hub
-from .checkpoint import DTYPE_BYTES, Checkpoint, open_checkpoint
+from . import dtypes, eagle, hub
+from .checkpoint import Checkpoint, open_checkpoint
+from .parity import compare_tokenizers, say_differences
+from .verify import compare_with_pytorch
+
+BASE_BYTES = 1_100_000_000
+"""Anonymous memory of an export beside converted weights: torch, transformers, OpenVINO, and the graph. A model of 8 B
+took 1.02 GB."""
+VERIFY_SHARE = 0.4
+"""Bytes a weight that --verify takes beside the copy of the weights that OpenVINO arranges for the CPU: torch's f32
+copy of its largest module. A bf16 model of 1.5 B took 1.7 bytes a weight in OpenVINO."""
 
 
 def export_pair(
@@ -25,77 +48,147 @@ def export_pair(
     draft: str | Path | None,
     out: str | Path,
     *,
-    dtype: str = "fp16",
+    dtype: str = dtypes.AUTO,
+    early_exit: int | None = None,
     revision: str | None = None,
     draft_revision: str | None = None,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
+    verify: bool = False,
+    room_to_compress: bool = False,
     progress: Progress = SILENT,
 ) -> Pair:
     """Export a target, and a draft if there is one, into the new pair directory `out`.
 
-    target, draft: the directory of a Hugging Face checkpoint, or a hub id.
-    dtype: of the weights in the IR, fp16, bf16 or fp32; obeyed whatever the checkpoint's own is.
+    target, draft: the directory of a Hugging Face checkpoint, or a hub id; a draft may be an EAGLE-3 head.
+    dtype: of the weights in the IR: fp16, bf16 or fp32, obeyed whatever the checkpoint's own is; "auto" keeps bf16 and
+    makes all else fp16. early_exit: instead of a draft, the target's own first layers, so many, with its norm and head.
     revision, draft_revision: branch, tag or commit of a hub id. trust_remote_code: run the checkpoint's own Python
     code, for a hub id only at a full commit hash. allow_pickle: read pickled weights where there are no safetensors.
+    verify: hold each IR against PyTorch on probe prompts. room_to_compress: ask for disk for a compressed copy, too.
+    What was compared, tokenizers always, and the peak of anonymous memory are in the manifest's last `made`.
     Raises EdgespecError for whatever cannot be exported, most of it before anything heavy loads. `out` appears whole
     or not at all.
     """
     out = Path(out)
-    if dtype not in DTYPE_BYTES:
-        raise EdgespecError(f"'{dtype}' is not a dtype to export in; choose {', '.join(DTYPE_BYTES)}")
+    if dtype != dtypes.AUTO:
+        dtypes.resolve(dtype, "fp32")
+    if draft is not None and early_exit is not None:
+        raise EdgespecError(
+            "a draft and an early exit were both given, and a pair has one draft; leave one of them out"
+        )
     if draft is None and draft_revision is not None:
         raise EdgespecError("a draft's revision was given and no draft; name the draft, or leave the revision out")
     require_absent(out)
     conversion.require_packages()
+    started = time.perf_counter()
 
-    models: dict[str, Checkpoint] = {}
-    for role, name, wanted in (("target", target, revision), ("draft", draft, draft_revision)):
+    models: dict[Role, Checkpoint] = {}
+    asked: tuple[tuple[Role, str | Path | None, str | None], ...] = (
+        ("target", target, revision),
+        ("draft", draft, draft_revision),
+    )
+    for role, name, wanted in asked:
         if name is not None:
             with progress.task(f"reading the {role} '{name}'"):
                 models[role] = open_checkpoint(
-                    str(name), revision=wanted, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle
+                    str(name),
+                    role=role,
+                    revision=wanted,
+                    trust_remote_code=trust_remote_code,
+                    allow_pickle=allow_pickle,
                 )
-    if all(model.has_tokenizer_json for model in models.values()):
-        _require_shared(models, {role: model.folder for role, model in models.items()})
+    if early_exit is not None:
+        models["draft"] = models["target"].early_exit(early_exit)
+    _require_fitting(models, {role: model.folder for role, model in models.items()}, early=True)
+    types = {role: dtypes.resolve(dtype, model.stored) for role, model in models.items()}
+    for role, model in models.items():
+        doing = f"exporting the {role} '{model.name}' from {model.stored} to {types[role]}"
+        require_memory(BASE_BYTES + _anonymous_bytes(model, types[role], verify), doing)
 
-    need_bytes = sum(model.exported_bytes(dtype) for model in models.values())
-    with staged_directory(out, need_bytes, progress) as staged:
-        records = {}
+    need_bytes = sum(model.exported_bytes(types[role]) for role, model in models.items())
+    if room_to_compress:
+        need_bytes += sum(model.weight_count * 12 // 10 for model in models.values())  # 8 bits, scales, tokenizer
+    with PeakMemory() as peak, staged_directory(out, need_bytes, progress) as staged:
+        records: dict[Role, ModelRecord] = {}
+        checks: dict[str, Any] = {}
         for role, model in models.items():
             _fetch(model, progress)
-            with progress.task(f"converting the {role} '{model.name}' to OpenVINO, {dtype}"):
-                conversion.convert(model, staged / role, dtype, trust_remote_code)
-                _copy_index(model.folder, staged / role)
-                records[role] = _record(model, staged / role)
-        _require_shared(models, {role: staged / role for role in models})
+            with progress.task(f"converting the {role} '{model.name}' to OpenVINO, {types[role]}"):
+                conversion.convert(model, staged / role, types[role], trust_remote_code)
+            _copy_index(model, staged / role)
+            if model.kind == "model":
+                with progress.task(f"comparing the tokenizer of the {role} with transformers'"), conversion.quiet():
+                    parity = compare_tokenizers(model.folder, staged / role, trust_remote_code)
+                checks.setdefault("tokenizer", {})[role] = {
+                    "asked": parity.asked,
+                    "differences": list(parity.differences),
+                }
+                say_differences(parity.differences, role, progress)
+            if verify and model.kind == "eagle3":
+                progress.say("the EAGLE-3 head is not held against PyTorch: it computes nothing without its target")
+            elif verify:
+                with progress.task(f"comparing the {role} with PyTorch"), conversion.quiet():
+                    verified = compare_with_pytorch(model, staged / role, trust_remote_code)
+                checks.setdefault("verify", {})[role] = asdict(verified)
+            records[role] = _record(model, staged / role)
+        _require_fitting(models, {role: staged / role for role in models}, early=False)
+        options = {"dtype": dtype, "draft": draft, "early-exit": early_exit, "revision": revision}
+        options |= {"draft-revision": draft_revision}
+        flags = {"trust-remote-code": trust_remote_code, "allow-pickle": allow_pickle, "verify": verify}
         manifest = Manifest(
             schema_version=SCHEMA,
             tokenizer=fingerprint(staged / "target"),
             target=records["target"],
             draft=records.get("draft"),
-            made=[_made(target, draft, dtype, revision, draft_revision, trust_remote_code, allow_pickle)],
+            made=[
+                Made(
+                    command=_command(target, options, flags),
+                    versions=installed_versions(
+                        "openvino-tokenizers", "optimum-intel", "optimum", "transformers", "torch"
+                    ),
+                    at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                    seconds=round(time.perf_counter() - started, 1),
+                    peak_anonymous_bytes=peak.anonymous_bytes,
+                    checks=checks,
+                )
+            ],
         )
         write_manifest(staged, manifest)
     return Pair(out, manifest)
 
 
-def _require_shared(models: dict[str, Checkpoint], folders: dict[str, Path]) -> None:
-    if "draft" in models:
-        require_shared(folders["target"], folders["draft"], models["target"].name, models["draft"].name)
+def _require_fitting(models: dict[Role, Checkpoint], folders: dict[Role, Path], early: bool) -> None:
+    """Target and draft speak the same tokens. early: compare only what a look at the checkpoints' files can tell."""
+    draft = models.get("draft")
+    if draft is None or draft.kind == "early_exit":
+        return
+    target = models["target"]
+    if draft.kind == "eagle3":
+        eagle.require_fits(target.name, target.config, draft.name, draft.config)
+    elif not early or (target.has_tokenizer_json and draft.has_tokenizer_json):
+        require_shared(folders["target"], folders["draft"], target.name, draft.name)
+
+
+def _anonymous_bytes(model: Checkpoint, dtype: str, verify: bool) -> int:
+    """Weights that will be in memory rather than in a mapped file."""
+    way = dtypes.route(model.stored, dtype)
+    loaded = 0 if way.mapped and not model.pickled else model.weight_count * dtypes.BYTES[way.load]
+    verifying = int(model.weight_count * (dtypes.BYTES[dtype] + VERIFY_SHARE)) if verify else 0
+    return max(loaded, verifying)
 
 
 def _fetch(model: Checkpoint, progress: Progress) -> None:
     """Bring the weights of a hub id here; a local checkpoint has them."""
     if not all((model.folder / name).is_file() for name in model.weights):
-        with progress.task(f"fetching '{model.name}', {sum(model.weights.values()) / 1e9:.1f} GB"):
-            hub.fetch_weights(model.source.id, model.source.revision, model.folder, model.weights)
+        hub.fetch(model.name, model.source, model.folder, model.weights, progress)
 
 
-def _copy_index(source: Path, folder: Path) -> None:
+def _copy_index(model: Checkpoint, folder: Path) -> None:
     """What a model was trained on travels with it, so that a bench can leave out prompts it has seen."""
-    if (source / INDEX_FILE).is_file():
-        shutil.copyfile(source / INDEX_FILE, folder / INDEX_FILE)
+    source = model.folder / INDEX_FILE
+    if source.is_file() and model.kind != "early_exit":
+        shutil.copyfile(source, folder / INDEX_FILE)
 
 
 def _record(model: Checkpoint, folder: Path) -> ModelRecord:
@@ -107,26 +200,13 @@ def _record(model: Checkpoint, folder: Path) -> ModelRecord:
         vocab_size=vocab_size(model.config),
         precision=weight_precision(xml),
         files=record_files(folder),
+        kind=model.kind,
+        layers=model.layers,
     )
 
 
-def _made(
-    target: str | Path,
-    draft: str | Path | None,
-    dtype: str,
-    revision: str | None,
-    draft_revision: str | None,
-    trust_remote_code: bool,
-    allow_pickle: bool,
-) -> Made:
-    words = ["edgespec", "export", str(target), "--dtype", dtype]
-    for flag, value in (("--draft", draft), ("--revision", revision), ("--draft-revision", draft_revision)):
-        words += [flag, str(value)] if value is not None else []
-    words += ["--trust-remote-code"] if trust_remote_code else []
-    words += ["--allow-pickle"] if allow_pickle else []
-    packages = ("openvino-tokenizers", "optimum-intel", "optimum", "transformers", "torch")
-    return Made(
-        command=shlex.join(words),
-        versions=installed_versions(*packages),
-        at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    )
+def _command(target: str | Path, options: dict[str, Any], flags: dict[str, bool]) -> str:
+    words = ["edgespec", "export", str(target)]
+    for name, value in options.items():
+        words += [f"--{name}", str(value)] if value is not None else []
+    return shlex.join([*words, *(f"--{name}" for name, given in flags.items() if given)])

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-import struct
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgespec.errors import EdgespecError
-from edgespec.pair import Source
+from edgespec.pair import Kind, Role, Source
 
-from . import hub
+from . import dtypes, hub
+from .eagle import is_eagle3, require_plain_eagle3
+from .weights import elements_by_dtype, weight_files
 
-DTYPE_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A causal language model that may be exported. Its weights may still have to be fetched (`hub.fetch_weights`).
+    """A model that may be exported. Its weights may still have to be fetched (`hub.fetch_weights`).
 
     name: as the user typed it. weights: bytes by file name in `folder`.
-    weight_count: from the safetensors headers; None when they are not here yet or are pickled.
+    elements: numbers by the type they are stored in, from the safetensors headers; None when these are not here yet or
+    the weights are pickled. kind, layers: what is to be made of it, see pair.ModelRecord.
     """
 
     name: str
@@ -34,7 +35,9 @@ class Checkpoint:
     source: Source
     config: dict[str, Any]
     weights: dict[str, int]
-    weight_count: int | None
+    elements: Mapping[str, int] | None
+    kind: Kind = "model"
+    layers: int | None = None
 
     @property
     def architecture(self) -> str:
@@ -44,21 +47,55 @@ class Checkpoint:
     def has_tokenizer_json(self) -> bool:
         return (self.folder / "tokenizer.json").is_file()
 
+    @property
+    def pickled(self) -> bool:
+        return not next(iter(self.weights)).endswith(".safetensors")
+
+    @property
+    def stored(self) -> str:
+        """The type that most weights are stored in, such as bf16; by config.json when the weights do not tell."""
+        if self.elements:
+            return max(self.elements, key=self.elements.__getitem__)
+        names = {"bfloat16": "bf16", "float16": "fp16"}
+        return names.get(str(self.config.get("dtype") or self.config.get("torch_dtype")), "fp32")
+
+    @property
+    def weight_count(self) -> int:
+        """Numbers in the weight files, an estimate where the headers do not tell."""
+        if self.elements is not None:
+            return sum(self.elements.values())
+        return sum(self.weights.values()) // dtypes.BYTES.get(self.stored, 4)
+
     def exported_bytes(self, dtype: str) -> int:
         """An estimate of what the exported model takes on disk: its weights, and the tokenizer in its three forms."""
         tokenizer = sum(path.stat().st_size for path in self.folder.glob("tokenizer*") if path.is_file())
-        if self.weight_count is not None:
-            weights = self.weight_count * DTYPE_BYTES[dtype]
-        else:
-            stored = str(self.config.get("dtype") or self.config.get("torch_dtype") or "float32")
-            weights = sum(self.weights.values()) * DTYPE_BYTES[dtype] // (4 if stored == "float32" else 2)
-        return weights + 3 * tokenizer + 1_000_000
+        return self.weight_count * dtypes.BYTES[dtype] + 3 * tokenizer + 1_000_000
+
+    def early_exit(self, layers: int) -> Checkpoint:
+        """The first `layers` layers of this model, with its final norm and head. Raises EdgespecError unless that is
+        fewer than it has, and at least one."""
+        text = self.config.get("text_config") or self.config
+        has = text.get("num_hidden_layers") or text.get("n_layer")
+        if not isinstance(has, int):
+            raise EdgespecError(
+                f"the config.json of '{self.name}' does not say how many layers it has; use no early exit"
+            )
+        if not 1 <= layers < has:
+            raise EdgespecError(
+                f"--early-exit got {layers} and '{self.name}' has {has} layers; give a number from 1 to {has - 1}"
+            )
+        return replace(self, kind="early_exit", layers=layers)
 
 
 def open_checkpoint(
-    name: str, *, revision: str | None = None, trust_remote_code: bool = False, allow_pickle: bool = False
+    name: str,
+    *,
+    role: Role = "target",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
 ) -> Checkpoint:
-    """Find a checkpoint directory or a hub id, and read its small files.
+    """Find a checkpoint directory or a hub id, and read its small files. An EAGLE-3 head is one only as a draft.
 
     Raises EdgespecError with the first reason why it cannot be exported: it does not exist, is no causal language
     model, has no tokenizer, no or damaged safetensors, quantized weights, or code that is not pinned.
@@ -67,10 +104,10 @@ def open_checkpoint(
     if path.is_dir():
         if revision is not None:
             raise EdgespecError(f"'{name}' is a directory, and a revision names a commit of a hub id; leave one out")
-        return _inspect(name, path, Source(id=name), None, trust_remote_code, allow_pickle)
+        return _inspect(name, path, Source(id=name), None, role, trust_remote_code, allow_pickle)
     if path.exists():
         raise EdgespecError(f"'{name}' is a file; give the directory of a Hugging Face checkpoint, or a hub id")
-    if not _HUB_ID.fullmatch(name):
+    if not hub.is_id(name):
         raise EdgespecError(
             f"there is no directory '{name}'; give the directory of a Hugging Face checkpoint or a hub id"
         )
@@ -81,7 +118,7 @@ def open_checkpoint(
         )
     found = hub.find(name, revision, with_code=trust_remote_code)
     source = Source(id=name, revision=found.commit)
-    return _inspect(name, found.folder, source, found.weight_sizes, trust_remote_code, allow_pickle)
+    return _inspect(name, found.folder, source, found.weight_sizes, role, trust_remote_code, allow_pickle)
 
 
 def _inspect(
@@ -89,23 +126,25 @@ def _inspect(
     folder: Path,
     source: Source,
     remote: dict[str, int] | None,
+    role: Role,
     trust_remote_code: bool,
     allow_pickle: bool,
 ) -> Checkpoint:
     config = _config(name, folder)
-    _require_causal(name, config)
+    _require_causal(name, config, role)
     _require_pinned_code(name, config, trust_remote_code)
-    if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZERS):
+    kind: Kind = "eagle3" if is_eagle3(config) else "model"
+    if kind == "model" and not any(next(folder.glob(pattern), None) for pattern in _TOKENIZERS):
         raise EdgespecError(
             f"'{name}' has no tokenizer (tokenizer.json or tokenizer.model), and without one upstream makes one up; "
             "copy its tokenizer files beside config.json"
         )
     present = remote if remote is not None else {path.name: path.stat().st_size for path in folder.iterdir()}
-    files = _weight_files(name, folder, present, allow_pickle)
-    count = None
+    files = weight_files(name, folder, present, allow_pickle)
+    elements = None
     if remote is None and files[0].endswith(".safetensors"):
-        count = sum(_elements(folder / file) for file in files)
-    return Checkpoint(name, folder, source, config, {file: present[file] for file in files}, count)
+        elements = sum((elements_by_dtype(folder / file) for file in files), Counter[str]())
+    return Checkpoint(name, folder, source, config, {file: present[file] for file in files}, elements, kind)
 
 
 def _config(name: str, folder: Path) -> dict[str, Any]:
@@ -128,7 +167,7 @@ def _config(name: str, folder: Path) -> dict[str, Any]:
     return config
 
 
-def _require_causal(name: str, config: dict[str, Any]) -> None:
+def _require_causal(name: str, config: dict[str, Any], role: Role) -> None:
     architectures = config.get("architectures") or []
     if not architectures:
         raise EdgespecError(
@@ -136,11 +175,19 @@ def _require_causal(name: str, config: dict[str, Any]) -> None:
             'add one, such as "architectures": ["LlamaForCausalLM"]'
         )
     architecture = str(architectures[0])
-    if "eagle" in architecture.lower():
+    if is_eagle3(config):
+        if role == "target":
+            raise EdgespecError(
+                f"'{name}' is an EAGLE-3 head ({architecture}), which drafts for a model and is none; give the model "
+                f"it was trained for as the target, and this one with --draft"
+            )
+        require_plain_eagle3(name, config)
+    elif "eagle" in architecture.lower():
         raise EdgespecError(
-            f"'{name}' is an EAGLE head ({architecture}), and export takes whole models; give one as draft"
+            f"'{name}' is an EAGLE head ({architecture}) of a generation that openvino-genai does not run; choose an "
+            "EAGLE-3 head, or an independent model"
         )
-    if not architecture.endswith(("ForCausalLM", "LMHeadModel")):
+    elif not architecture.endswith(("ForCausalLM", "LMHeadModel")):
         raise EdgespecError(
             f"'{name}' is a {architecture}, and edgespec exports causal language models, whose architecture ends in "
             "ForCausalLM; choose such a model"
@@ -165,57 +212,3 @@ def _require_pinned_code(name: str, config: dict[str, Any], trust_remote_code: b
                     f"'{name}' loads code from another repository ('{place.split('--')[0]}'), which its revision does "
                     "not pin; copy that code beside config.json and correct auto_map"
                 )
-
-
-def _weight_files(name: str, folder: Path, present: dict[str, int], allow_pickle: bool) -> tuple[str, ...]:
-    """The weight files that transformers will read: safetensors, else pickles where they were asked for."""
-    for suffix, index in ((".safetensors", "model.safetensors.index.json"), (".bin", "pytorch_model.bin.index.json")):
-        if suffix == ".bin" and not allow_pickle:
-            break
-        if (folder / index).is_file():
-            try:
-                wanted = sorted(set(json.loads((folder / index).read_bytes())["weight_map"].values()))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise EdgespecError(f"the {index} of '{name}' is damaged ({error!r}); fetch it again") from error
-            missing = [weight for weight in wanted if weight not in present]
-            if missing or not wanted:
-                raise EdgespecError(
-                    f"'{name}' lacks {len(missing)} of the {len(wanted)} weight files in its index, such as "
-                    f"'{missing[0] if missing else index}'; fetch it again"
-                )
-            return tuple(wanted)
-        single = index.removesuffix(".index.json")
-        if single in present:
-            return (single,)
-    pickled = re.compile(r"(pytorch_model|model|consolidated).*\.(bin|pt|pth)")
-    if any(pickled.fullmatch(file) for file in present):
-        if allow_pickle:
-            raise EdgespecError(f"'{name}' has no model.safetensors and no pytorch_model.bin; convert its weights")
-        raise EdgespecError(
-            f"'{name}' has no safetensors, only pickled weights, which can run code when they are read; convert them "
-            "to safetensors, or pass --allow-pickle if you trust whoever made them"
-        )
-    raise EdgespecError(f"'{name}' has no weights (model.safetensors); fetch the whole checkpoint")
-
-
-def _elements(path: Path) -> int:
-    """Numbers in a safetensors file, by its header; refuses a file that is shorter than the header says.
-
-    Layout: 8 bytes of header length (little endian), the header in JSON, the tensors' bytes
-    (https://github.com/huggingface/safetensors, "Format").
-    """
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(min(length, size)))
-        header.pop("__metadata__", None)
-        end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
-        elements = sum(math.prod(tensor["shape"]) for tensor in header.values())
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EdgespecError(f"'{path}' is not a whole safetensors file; fetch it again") from error
-    if size < 8 + length + end:
-        raise EdgespecError(
-            f"'{path}' has {size:,} bytes where its header says {8 + length + end:,}: it is truncated; fetch it again"
-        )
-    return int(elements)

@@ -1,9 +1,11 @@
 """One checkpoint to one directory that openvino_genai loads: optimum-intel does the work, nothing it says is believed.
 
-Upstream (optimum-intel 2.1) reports a tokenizer that could not be converted at DEBUG and goes on, turns models above
-1 B weights to int8 unless a dtype is given, and stamps KV_CACHE_PRECISION=f16 into an unquantized model. The stamp
-stays here: an uncompressed pair is the reference that others are compared with, and should not have its cache
-quantized by a plugin's default; an explicit KV_CACHE_PRECISION at load time overrides it. `quantize` removes it.
+Its `main_export` (2.1) loads a model in the type it is exported in, which takes the whole model into memory, fills
+weights that the files lack with random numbers, reports a tokenizer that could not be converted at DEBUG, and turns
+models above 1 B weights to int8 unless a dtype is given. So loading.py loads, and only its `export_from_model` is used.
+That stamps KV_CACHE_PRECISION=f16 into the model. The stamp stays here: an uncompressed pair is the reference that
+others are compared with, and should not have its cache quantized by a plugin's default; an explicit KV_CACHE_PRECISION
+at load time overrides it. `quantize` removes it.
 """
 
 from __future__ import annotations
@@ -17,15 +19,18 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from edgespec.errors import EdgespecError
 from edgespec.ir import check_ir, require_room_left, weight_precision
-from edgespec.pair import REQUIRED_FILES, installed_versions
+from edgespec.pair import MODEL_FILES, REQUIRED_FILES, installed_versions
 
 from .checkpoint import Checkpoint
+from .dtypes import Route, route
+from .loading import load_model
+from .recast import recast
 
 _TASK = "text-generation-with-past"
-_TORCH = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 
 
 def require_packages() -> None:
@@ -49,12 +54,16 @@ def convert(checkpoint: Checkpoint, out: Path, dtype: str, trust_remote_code: bo
     that names a full disk or a forbidden place passes through.
     """
     name = checkpoint.name
+    way = route(checkpoint.stored, dtype)
     out.mkdir()
     try:
-        with _quiet():
+        with quiet():
             _require_supported(checkpoint, trust_remote_code)
-            _require_convertible_tokenizer(checkpoint, trust_remote_code)
-            _export(checkpoint, out, dtype, trust_remote_code)
+            if checkpoint.kind != "eagle3":
+                _require_convertible_tokenizer(checkpoint, trust_remote_code)
+            _export(checkpoint, out, way, trust_remote_code)
+            if way.recast:
+                recast(out / "openvino_model.xml", name, way.written, way.exported)
     except EdgespecError:
         raise
     except Exception as error:
@@ -62,19 +71,19 @@ def convert(checkpoint: Checkpoint, out: Path, dtype: str, trust_remote_code: bo
             raise
         require_room_left(out)
         raise EdgespecError(f"optimum-intel {_optimum()} could not convert '{name}': {_first_line(error)}") from error
-    _complete_generation_config(checkpoint, out)
-    check_converted(name, out, dtype)
+    complete_generation_config(checkpoint.config, checkpoint.folder, out)
+    check_converted(name, out, dtype, with_tokenizer=checkpoint.kind != "eagle3")
 
 
-def check_converted(name: str, out: Path, dtype: str) -> None:
+def check_converted(name: str, out: Path, dtype: str, with_tokenizer: bool = True) -> None:
     """Refuse a converted model that lacks a file, is truncated, keeps no state, or has weights in another dtype."""
-    missing = [file for file in REQUIRED_FILES if not (out / file).is_file()]
+    missing = [file for file in (REQUIRED_FILES if with_tokenizer else MODEL_FILES) if not (out / file).is_file()]
     if missing:
         raise EdgespecError(
             f"the conversion of '{name}' ended without {', '.join(missing)} and gave no reason; check the versions of "
             "optimum-intel, openvino and openvino-tokenizers against constraints.txt"
         )
-    for part in ("model", "tokenizer", "detokenizer"):
+    for part in ("model", "tokenizer", "detokenizer") if with_tokenizer else ("model",):
         check_ir(out / f"openvino_{part}.xml")
     model = out / "openvino_model.xml"
     if b'type="ReadValue"' not in model.read_bytes():
@@ -84,22 +93,25 @@ def check_converted(name: str, out: Path, dtype: str) -> None:
         raise EdgespecError(f"'{name}' was to have {dtype} weights and upstream wrote {precision}; choose that dtype")
 
 
-def _export(checkpoint: Checkpoint, out: Path, dtype: str, trust_remote_code: bool) -> None:
-    from optimum.exporters.openvino import main_export
+def _export(checkpoint: Checkpoint, out: Path, way: Route, trust_remote_code: bool) -> None:
+    from optimum.exporters.openvino import export_from_model
+    from optimum.exporters.openvino.convert import export_tokenizer
     from optimum.intel import OVConfig
 
-    loading = {"torch_dtype": _TORCH[dtype]} if dtype == "bf16" else {}  # fp16 and fp32 follow from OVConfig
-    main_export(
-        str(checkpoint.folder),
-        str(out),
+    tokenizer = None if checkpoint.kind == "eagle3" else _tokenizer(checkpoint, trust_remote_code)
+    model = load_model(checkpoint, way.load, trust_remote_code)
+    export_from_model(
+        model=model,
+        output=out,
         task=_TASK,
-        ov_config=OVConfig(dtype=dtype),
+        ov_config=OVConfig(dtype=way.written),
         stateful=True,
-        convert_tokenizer=True,
+        preprocessors=[] if tokenizer is None else [tokenizer],  # with None it would make a tokenizer up
         trust_remote_code=trust_remote_code,
-        local_files_only=True,
-        model_loading_kwargs=loading,
+        patch_16bit_model=way.load != "fp32",
     )
+    if tokenizer is not None:
+        export_tokenizer(tokenizer, out, task=_TASK)
 
 
 def _require_supported(checkpoint: Checkpoint, trust_remote_code: bool) -> None:
@@ -131,13 +143,9 @@ def _require_supported(checkpoint: Checkpoint, trust_remote_code: bool) -> None:
 def _require_convertible_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool) -> None:
     """Convert the tokenizer once for the reason why it cannot be: upstream hides it, and only after the long part."""
     from openvino_tokenizers import convert_tokenizer
-    from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            checkpoint.folder, trust_remote_code=trust_remote_code, local_files_only=True
-        )
-        convert_tokenizer(tokenizer, with_detokenizer=True)
+        convert_tokenizer(_tokenizer(checkpoint, trust_remote_code), with_detokenizer=True)
     except Exception as error:
         raise EdgespecError(
             f"the tokenizer of '{checkpoint.name}' cannot be converted to OpenVINO: {_first_line(error)}; a model "
@@ -145,22 +153,29 @@ def _require_convertible_tokenizer(checkpoint: Checkpoint, trust_remote_code: bo
         ) from error
 
 
-def _complete_generation_config(checkpoint: Checkpoint, out: Path) -> None:
-    """Write generation_config.json when upstream did not: the checkpoint's own, else the ids in its config.json."""
+def _tokenizer(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code, local_files_only=True)
+
+
+def complete_generation_config(config: dict[str, Any], folder: Path, out: Path) -> None:
+    """Write generation_config.json into `out` when upstream did not: that of the model in `folder`, else the ids in its
+    config.json."""
     path = out / "generation_config.json"
     if path.is_file():
         return
-    own = checkpoint.folder / path.name
+    own = folder / path.name
     if own.is_file():
         shutil.copyfile(own, path)
         return
     keys = ("bos_token_id", "eos_token_id", "pad_token_id")
-    known = {key: checkpoint.config[key] for key in keys if checkpoint.config.get(key) is not None}
+    known = {key: config[key] for key in keys if config.get(key) is not None}
     path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep upstream's logs, warnings, prints and bars off the user's terminal, and put everything back afterwards.
 
     By the loggers' levels: optimum ends its own use of logging.disable in the middle of an export.

@@ -7,16 +7,25 @@ at the default branch whatever revision it is given). Offline, what the cache ho
 from __future__ import annotations
 
 import errno
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgespec.errors import EdgespecError
-from edgespec.staging import require_disk
+from edgespec.pair import Source
+from edgespec.progress import SILENT, Progress, Task
+from edgespec.resources import require_disk
 from edgespec.training_index import INDEX_FILE
 
 _TIMEOUT_S = 10
 _SMALL = (".json", ".model", ".txt", ".jinja", ".tiktoken")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+READY = (".bin", ".xml")
+"""The large files of a model that is OpenVINO's already."""
+_GRAPH = "openvino_model.xml"  # small beside its weights, and says what the model is
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -28,8 +37,14 @@ class Found:
     weight_sizes: dict[str, int] | None
 
 
-def find(name: str, revision: str | None, with_code: bool) -> Found:
-    """Fetch the configuration and tokenizer of hub id `name`; with_code: its Python files too.
+def is_id(name: str) -> bool:
+    """Whether `name` can be a hub id."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
+def find(name: str, revision: str | None, with_code: bool, weights: tuple[str, ...] = _WEIGHTS) -> Found:
+    """Fetch the configuration and tokenizer of hub id `name`; with_code: its Python files too. weights: the endings of
+    the files that are only listed.
 
     Raises EdgespecError when it is unknown, gated, or unreachable and not in the cache; one request, no retries.
     """
@@ -66,21 +81,23 @@ def find(name: str, revision: str | None, with_code: bool) -> Found:
         return _cached(name, revision, f"the hub could not be reached ({type(error).__name__})")
     files = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
     suffixes = (*_SMALL, ".py") if with_code else _SMALL
-    small = [file for file in files if file.endswith(suffixes) or file == INDEX_FILE]
+    small = [file for file in files if file.endswith(suffixes) or file in (INDEX_FILE, _GRAPH)]
     folder = _download(name, info.sha, small)
-    return Found(folder, info.sha, {file: size for file, size in files.items() if file.endswith(_WEIGHTS)})
+    return Found(folder, info.sha, {file: size for file, size in files.items() if file.endswith(weights)})
 
 
-def fetch_weights(name: str, commit: str | None, folder: Path, sizes: dict[str, int]) -> None:
-    """Download the weight files in `sizes` into the snapshot `folder`; an interrupted download is resumed.
+def fetch(name: str, source: Source, folder: Path, sizes: Mapping[str, int], progress: Progress = SILENT) -> None:
+    """Download the files in `sizes` (bytes by name) into the snapshot `folder`; an interrupted download is resumed.
 
     Raises EdgespecError when the cache's disk is too small or the hub is lost on the way.
     """
-    require_disk(folder, sum(size for file, size in sizes.items() if not (folder / file).is_file()))
-    _download(name, commit, list(sizes))
+    missing = {file: size for file, size in sizes.items() if not (folder / file).is_file()}
+    require_disk(folder, sum(missing.values()))
+    with progress.task(f"fetching '{name}', {sum(missing.values()) / 1e9:.1f} GB", sum(missing.values())) as task:
+        _download(source.id, source.revision, list(missing), task)
 
 
-def _download(name: str, commit: str | None, files: list[str]) -> Path:
+def _download(name: str, commit: str | None, files: list[str], task: Task | None = None) -> Path:
     import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
@@ -88,7 +105,8 @@ def _download(name: str, commit: str | None, files: list[str]) -> Path:
     shown = not are_progress_bars_disabled()
     disable_progress_bars()
     try:
-        return Path(snapshot_download(name, revision=commit, allow_patterns=files))
+        bar = None if task is None else _bar_of(task)
+        return Path(snapshot_download(name, revision=commit, allow_patterns=files, tqdm_class=bar))
     except (httpx.HTTPError, OSError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
@@ -99,6 +117,22 @@ def _download(name: str, commit: str | None, files: list[str]) -> Path:
     finally:
         if shown:
             enable_progress_bars()
+
+
+def _bar_of(task: Task) -> type[Any]:
+    """A class that huggingface_hub takes for tqdm: it shows nothing, and tells `task` of every byte that came."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self._counts_bytes = options.get("unit") == "B"  # the other bar counts files
+            super().__init__(*arguments, **(options | {"disable": True}))
+
+        def update(self, n: float | None = 1) -> None:
+            if self._counts_bytes:
+                task.advance(n or 0)
+
+    return Bar
 
 
 def _cached(name: str, revision: str | None, why: str) -> Found:

@@ -22,6 +22,7 @@ def test_an_emulated_npu_is_listed_with_what_it_cannot_do(monkeypatch: pytest.Mo
     assert npu.modes["draft"] is None
     assert npu.modes["lookup"] is not None and "ignores prompt lookup" in npu.modes["lookup"]
     assert npu.modes["native"] is not None and "fixed shape" in npu.modes["native"]
+    assert npu.modes["eagle3"] is not None and "tree of fixed size" in npu.modes["eagle3"]
     assert require_device("npu") == "NPU"
     with pytest.raises(EdgespecError, match="mode 'lookup' cannot run on NPU: openvino-genai ignores"):
         require_mode("NPU", "lookup")

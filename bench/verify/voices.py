@@ -19,7 +19,7 @@ BATCH_CONTROL = "control"
 NATIVE_CONTROL = "native-plain"
 PROOF = "genai-draft-sampled"
 """openvino-genai's draft mode with sampling, which `GenaiEngine` refuses: it fails the check (openvino.genai#4190)."""
-STANDARD = (REFERENCE, "draft", "lookup", "native-draft", "native-copy", "native-recycling")
+STANDARD = (REFERENCE, "draft", "eagle3", "lookup", "native-draft", "native-copy", "native-recycling")
 """What is judged unless --arms says otherwise, as far as the pair and the device have it: of the native engine a chain
 that is drawn, one that is copied, and a tree."""
 ROOM = 3
@@ -61,7 +61,7 @@ def voices(
             opened = open_engine(
                 pair,
                 device=device,
-                draft_device=draft_device if mode == "draft" else None,
+                draft_device=draft_device if mode in ("draft", "eagle3") else None,
                 mode=mode,  # type: ignore[arg-type]
                 settings=settings,
             )
@@ -84,13 +84,16 @@ def voices(
         return open_it
 
     found = [Voice(REFERENCE, engine("plain"), batch("plain"), control="")]
+    head = pair.manifest.draft is not None and pair.manifest.draft.kind == "eagle3"
     if pair.draft is not None:
-        found.append(Voice("draft", engine("draft"), None, NO_DRAFT_SAMPLING, drafts=True, takes_gamma=True))
+        mode = "eagle3" if head else "draft"
+        found.append(Voice(mode, engine(mode), None, NO_DRAFT_SAMPLING, drafts=True, takes_gamma=True))
     found.append(Voice("lookup", engine("lookup"), batch("lookup"), takes_gamma=True))
-    if pair.draft is not None:
+    speaks_alone = pair.draft is not None and not head
+    if speaks_alone:
         found.append(Voice(PROOF, None, batch("draft"), JUST_A_PROOF, drafts=True, takes_gamma=True))
     for mode, entry in DRAFTERS.items():
-        if pair.draft is not None or not entry.needs_draft:
+        if speaks_alone or not entry.needs_draft:
             opener, name = native(mode, entry), f"native-{mode}"
             control = NATIVE_CONTROL if name != NATIVE_CONTROL else ""
             found.append(

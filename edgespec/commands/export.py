@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..console import Terminal
+from ..errors import EdgespecError
+from ..pair import Made, ModelRecord, Pair, write_manifest
+from ..resources import PeakMemory
 from ..stages import load_stage
+from ..staging import require_absent, require_folder, staged_directory
 
 
 def run(
     target: Annotated[str, typer.Argument(help="A Hugging Face checkpoint: its directory, or its hub id.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The pair directory to make; must not exist.")],
-    draft: Annotated[str | None, typer.Option(help="The draft: directory or hub id, of the same vocabulary.")] = None,
-    dtype: Annotated[str, typer.Option(help="The weights' type in the pair: fp16, bf16 or fp32.")] = "fp16",
+    draft: Annotated[
+        str | None, typer.Option(help="The draft: directory or hub id, of the same vocabulary, or an EAGLE-3 head.")
+    ] = None,
+    early_exit: Annotated[
+        int | None, typer.Option(help="Instead of a draft: the target's own first N layers, with its norm and head.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="The weights' type: fp16, bf16, fp32; auto keeps bf16 and makes all else fp16.")
+    ] = "auto",
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Go straight to compressed weights, such as int4 or int8 (see: edgespec quantize)."),
+    ] = None,
+    draft_weights: Annotated[
+        str | None, typer.Option(help="The same for the draft. [default: what the device's preset says]")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--for", help="What the compressed pair will run on: cpu, gpu or npu. [default: cpu]")
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the target on the hub.")] = None,
     draft_revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the draft on the hub.")] = None,
     trust_remote_code: Annotated[
@@ -24,53 +47,158 @@ def run(
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Read pickled weights where there are no safetensors.")
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hold the exported models against PyTorch on probe prompts.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """A Hugging Face checkpoint, with or without a draft, to an OpenVINO pair directory.
 
-    Compress it afterwards with: edgespec quantize PAIR -o PAIR2
+    Compress it at once with --weights int4, or afterwards with: edgespec quantize PAIR -o PAIR2
     """
     terminal = Terminal(json_output)
-    pair = load_stage("export").export_pair(
-        target,
-        draft,
-        output,
-        dtype=dtype,
-        revision=revision,
-        draft_revision=draft_revision,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-        progress=terminal,
+    options: dict[str, Any] = {
+        "dtype": dtype,
+        "early_exit": early_exit,
+        "revision": revision,
+        "draft_revision": draft_revision,
+        "trust_remote_code": trust_remote_code,
+        "allow_pickle": allow_pickle,
+        "verify": verify,
+        "progress": terminal,
+    }
+    if weights is None:
+        if draft_weights is not None or device is not None:
+            raise EdgespecError(
+                "--draft-weights and --for are for a pair that is compressed at once; add --weights int4"
+            )
+        pair = load_stage("export").export_pair(target, draft, output, **options)
+    else:
+        has_draft = draft is not None or early_exit is not None
+        if draft_weights is not None and not has_draft:
+            raise EdgespecError("--draft-weights got a format and there is no draft; leave it out")
+        formats = {"target": weights, "draft": draft_weights, "device": device or "cpu"}
+        pair = _export_compressed(target, draft, output, options, formats, terminal)
+    show_pair(terminal, pair)
+
+
+def _export_compressed(
+    target: str, draft: str | None, output: Path, options: dict[str, Any], formats: dict[str, Any], terminal: Terminal
+) -> Pair:
+    """Export, compress, and delete the uncompressed pair, all in one staging directory beside `output`."""
+    export, quantize = load_stage("export"), load_stage("quantize")
+    _require_formats(quantize, formats)
+    require_absent(output)
+    require_folder(output.absolute().parent, output.name)
+    started = time.perf_counter()
+    with PeakMemory() as peak, staged_directory(output, progress=terminal) as staged:
+        whole = export.export_pair(target, draft, staged / "whole", room_to_compress=True, **options)
+        quantize.quantize_pair(whole.root, staged / "small", progress=terminal, **formats)
+        made = Pair.open(staged / "small", verify=False).manifest
+        gc.collect()  # Windows removes no file that a model of quantize's still maps
+        whole.delete()
+        for path in sorted((staged / "small").iterdir(), key=lambda path: path.is_file()):
+            path.replace(staged / path.name)  # the manifest last
+        (staged / "small").rmdir()
+        step = _as_one(made.made, formats, time.perf_counter() - started, peak)
+        manifest = made.model_copy(update={"made": [step]})
+        write_manifest(staged, manifest)
+    return Pair(output, manifest)
+
+
+def _require_formats(quantize: Any, formats: dict[str, Any]) -> None:
+    """Refuse what quantize would refuse after the long part."""
+    for option, name, known in (
+        ("--weights", formats["target"], quantize.FORMATS),
+        ("--draft-weights", formats["draft"], quantize.FORMATS),
+        ("--for", formats["device"], quantize.PRESETS),
+    ):
+        if name is not None and name not in known:
+            raise EdgespecError(f"{option} got '{name}'; choose {', '.join(known)}")
+
+
+def _as_one(steps: list[Made], formats: dict[str, Any], seconds: float, peak: PeakMemory) -> Made:
+    """The steps as the one command that was typed: the directories in between are gone, and so not named."""
+    words = [steps[0].command, "--weights", str(formats["target"])]
+    words += ["--draft-weights", str(formats["draft"])] if formats["draft"] is not None else []
+    words += ["--for", str(formats["device"])]
+    versions: dict[str, str] = {}
+    checks: dict[str, Any] = {}
+    for step in steps:
+        versions |= step.versions
+        checks |= step.checks
+    return steps[-1].model_copy(
+        update={
+            "command": " ".join(words),
+            "versions": versions,
+            "checks": checks,
+            "seconds": round(seconds, 1),
+            "peak_anonymous_bytes": peak.anonymous_bytes,
+        }
     )
-    manifest = pair.manifest
-    models = {"target": manifest.target, "draft": manifest.draft}
-    if not json_output:
+
+
+def show_pair(terminal: Terminal, pair: Pair) -> None:
+    """The table and the JSON document of a pair that was made: what each model is, and what was compared."""
+    made = pair.manifest.made
+    checks: dict[str, Any] = {}
+    for step in made:
+        checks |= step.checks
+    peak = max((step.peak_anonymous_bytes or 0 for step in made), default=0)
+    models = {"target": pair.manifest.target, "draft": pair.manifest.draft}
+    if not terminal.json_output:
+        columns = ["model", "architecture", "weights", "precision", "size", "tokenizer"]
+        verified = checks.get("verify", {})
+        if verified:
+            columns += ["as PyTorch (top-1)", "largest difference"]
         terminal.table(
             str(pair.root),
-            ["model", "architecture", "weights", "precision", "size"],
-            [
-                [
-                    role,
-                    model.architecture,
-                    f"{model.parameters / 1e6:,.1f} M",
-                    model.precision,
-                    f"{sum(file.bytes for file in model.files.values()) / 1e6:,.1f} MB",
-                ]
-                for role, model in models.items()
-                if model is not None
-            ],
+            columns,
+            [_row(role, model, checks, bool(verified)) for role, model in models.items() if model is not None],
         )
-    document = {
+        seconds = sum(step.seconds or 0 for step in made)
+        terminal.say(f"{seconds:,.0f} s, at most {peak / 1e9:.2f} GB of anonymous memory")
+    document: dict[str, Any] = {
         role: None
         if model is None
         else {
             "source": model.source.model_dump(),
+            "kind": model.kind,
+            "layers": model.layers,
             "architecture": model.architecture,
             "parameters": model.parameters,
             "vocab_size": model.vocab_size,
             "precision": model.precision,
-            "bytes": sum(file.bytes for file in model.files.values()),
+            "bytes": _bytes(model),
         }
         for role, model in models.items()
     }
-    terminal.answer({"pair": str(pair.root), "tokenizer": manifest.tokenizer, **document}, f"pair ready: {pair.root}")
+    document |= {"checks": checks, "peak_anonymous_bytes": peak or None}
+    terminal.answer(
+        {"pair": str(pair.root), "tokenizer": pair.manifest.tokenizer, **document}, f"pair ready: {pair.root}"
+    )
+
+
+def _row(role: str, model: ModelRecord, checks: dict[str, Any], verified: bool) -> list[str]:
+    parity = checks.get("tokenizer", {}).get(role)
+    shares = model.kind in ("early_exit", "eagle3")
+    tokenizer = "as transformers'" if parity else "the target's" if shares else "not compared"
+    if parity and parity["differences"]:
+        tokenizer = f"{len(parity['differences'])} of {parity['asked']} answers differ"
+    kind = {"eagle3": "\nEAGLE-3 head", "early_exit": f"\nfirst {model.layers} layers"}.get(model.kind, "")
+    row = [
+        role,
+        f"{model.architecture}{kind}",
+        f"{model.parameters / 1e6:,.1f} M",
+        model.precision,
+        f"{_bytes(model) / 1e6:,.1f} MB",
+        tokenizer,
+    ]
+    if verified:
+        found = checks["verify"].get(role)
+        row += [f"{found['top1']:.1%}", f"{found['max_difference']:.2g}"] if found else ["", ""]
+    return row
+
+
+def _bytes(model: ModelRecord) -> int:
+    return sum(file.bytes for file in model.files.values())

@@ -19,7 +19,7 @@ def run(
     prompt: Annotated[str, typer.Argument(help="The text to continue; - reads it from standard input.")],
     device: Annotated[str, typer.Option(help="CPU, GPU, NPU, ... (see: edgespec devices)")] = "CPU",
     draft_device: Annotated[str | None, typer.Option(help="The draft's device, where it is another.")] = None,
-    mode: Annotated[str, typer.Option(help="auto, plain, draft or lookup.")] = "auto",
+    mode: Annotated[str, typer.Option(help="auto, plain, draft, lookup or eagle3.")] = "auto",
     max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate at most.")] = 128,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     top_k: Annotated[int, typer.Option(help="Keep the k likeliest tokens; 0: all.")] = 0,

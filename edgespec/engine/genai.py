@@ -18,7 +18,9 @@ from ..pair import Pair
 from ..sampling import GREEDY, Sampling
 from .step import Generation, Step
 
-Mode = Literal["plain", "draft", "lookup"]
+Mode = Literal["plain", "draft", "lookup", "eagle3"]
+_DRAFTED = ("draft", "eagle3")
+"""Modes in which the pair's draft is loaded."""
 
 DEFAULT_GAMMA = 3
 LOOKUP_GAMMA = 5
@@ -49,10 +51,10 @@ class GenaiEngine:
         self.device = require_device(device)
         self.mode: Mode = mode
         require_mode(self.device, mode)
-        if draft_device and mode != "draft":
+        if draft_device and mode not in _DRAFTED:
             raise EdgespecError(f"a draft device was given for mode '{mode}', which uses no draft; leave it out")
-        if mode == "draft" and pair.draft is None:
-            raise EdgespecError(f"mode 'draft' needs a draft and the pair '{pair.root}' has none; use plain or lookup")
+        if mode in _DRAFTED:
+            require_draft(pair, mode)
         properties = dict(settings or {})
         self._on_npu = self.device.startswith("NPU")
         if not self._on_npu:
@@ -60,13 +62,13 @@ class GenaiEngine:
             scheduler.enable_prefix_caching = False
             scheduler.max_num_batched_tokens = 4096
             properties["scheduler_config"] = scheduler
-        if mode == "draft" and pair.draft is not None:
+        if mode in _DRAFTED and pair.draft is not None:
             where = require_device(draft_device) if draft_device else self.device
             properties["draft_model"] = openvino_genai.draft_model(str(pair.draft), where, **dict(settings or {}))
         elif mode == "lookup":
             properties["prompt_lookup"] = True
         try:
-            self._pipeline = openvino_genai.LLMPipeline(str(pair.target), self.device, **properties)
+            self._pipeline = openvino_genai.LLMPipeline(str(pair.loadable_target), self.device, **properties)
         except RuntimeError as error:
             raise EdgespecError(
                 f"openvino-genai could not load '{pair.root}' on {self.device} in mode '{mode}': {_first_line(error)}"
@@ -144,7 +146,7 @@ class GenaiEngine:
     def _gamma(self, gamma: int | None) -> int:
         if self.mode == "plain":
             return 0
-        gamma = gamma if gamma is not None else (DEFAULT_GAMMA if self.mode == "draft" else LOOKUP_GAMMA)
+        gamma = gamma if gamma is not None else (DEFAULT_GAMMA if self.mode in _DRAFTED else LOOKUP_GAMMA)
         if gamma < 1:
             raise EdgespecError(f"gamma must be at least 1 in mode '{self.mode}', not {gamma}; use mode 'plain' for 0")
         return gamma
@@ -154,9 +156,9 @@ class GenaiEngine:
 
         if not 1 <= max_new_tokens < 2**31:
             raise EdgespecError(f"max_new_tokens must be at least 1, and below 2^31, not {max_new_tokens}")
-        if self.mode == "draft" and not sampling.greedy:
+        if self.mode in _DRAFTED and not sampling.greedy:
             raise EdgespecError(
-                "openvino-genai's draft mode does not follow the target's distribution at temperature above 0 "
+                f"openvino-genai's mode '{self.mode}' does not follow the target's distribution at temperature above 0 "
                 "(openvino.genai#4190), so it is not used there; take temperature 0, or mode plain or lookup"
             )
         config = openvino_genai.GenerationConfig()
@@ -183,7 +185,7 @@ class GenaiEngine:
                 steps.append(Step(chunk, 0, 0))
             else:
                 ended = stopped and index == len(sizes) - 1
-                known = self.mode == "draft" and gamma and not ended
+                known = self.mode in _DRAFTED and gamma and not ended
                 proposed = min(gamma, max_new_tokens - start - 1) if known and gamma else None
                 steps.append(Step(chunk, proposed, max(0, len(chunk) - 1)))
             start += size
@@ -193,6 +195,23 @@ class GenaiEngine:
         """Free the models. The engine cannot be used afterwards."""
         self.__dict__.pop("_tokenizer", None)
         self.__dict__.pop("_pipeline", None)
+
+
+def require_draft(pair: Pair, mode: str) -> None:
+    """Refuse a mode for which the pair has no draft, or one of another kind: an EAGLE-3 head reads the target's hidden
+    states and cannot run as a model of its own; any other draft cannot run as a head."""
+    record = pair.manifest.draft
+    if record is None:
+        raise EdgespecError(f"mode '{mode}' needs a draft and the pair '{pair.root}' has none; use plain or lookup")
+    if mode == "eagle3" and record.kind != "eagle3":
+        raise EdgespecError(
+            f"mode 'eagle3' needs an EAGLE-3 head and the draft of '{pair.root}' is none; use mode draft"
+        )
+    if mode != "eagle3" and record.kind == "eagle3":
+        raise EdgespecError(
+            f"the draft of '{pair.root}' is an EAGLE-3 head, which reads the target's hidden states and so is no draft "
+            f"for mode '{mode}'; use mode eagle3"
+        )
 
 
 def open_engine(

@@ -21,6 +21,7 @@ from ..sampling import GREEDY, Sampling
 from .accept import accept
 from .drafters import DRAFTERS
 from .drafters.making import Place, Request
+from .genai import require_draft
 from .model import open_model
 from .processors import Constraint, Processor
 from .proposal import NOTHING, Drafter, Verified
@@ -56,6 +57,13 @@ class NativeEngine:
         self.device = _require_native(device)
         if self._entry.needs_draft and pair.draft is None:
             raise EdgespecError(f"mode '{mode}' needs a draft and the pair '{pair.root}' has none; use plain or copy")
+        if self._entry.needs_draft:
+            require_draft(pair, f"native-{mode}")
+        if pair.manifest.target.kind == "gguf":
+            raise EdgespecError(
+                f"the target of '{pair.root}' is a GGUF file, which openvino-genai reads and the native engine does "
+                "not; use plain, draft or lookup"
+            )
         if draft_device and not self._entry.needs_draft:
             raise EdgespecError(f"a draft device was given for mode '{mode}', which uses no draft; leave it out")
         settings = dict(settings or {})

@@ -16,6 +16,7 @@ THRESHOLDS = (0.4,)
 MAX_GAMMA = 32
 PROMISING = (
     "draft",
+    "eagle3",
     "lookup",
     "native-hybrid",
     "native-adaptive-copy",
@@ -33,7 +34,7 @@ PROMISING = (
 )
 """In which order they are tried: where time is short, the last ones are not."""
 FOR_SAMPLING_ONLY = ("native-tree-sampled",)
-SWEPT = ("draft", "native-draft")
+SWEPT = ("draft", "eagle3", "native-draft")
 """Tried with every gamma; others that take one choose it as they go, up to their own."""
 PROBE_GAMMA = 3
 
@@ -45,10 +46,11 @@ def ways(
     gammas: Sequence[int],
     thresholds: Sequence[float],
     check: Callable[[str, str], None],
+    head: bool = False,
 ) -> tuple[list[Arm], list[str]]:
     """An arm with no settings for each way that pair and device allow, and a sentence for each kind that they do not.
 
-    check: raises EdgespecError where a device is absent or cannot run a mode.
+    head: the draft is an EAGLE-3 head. check: raises EdgespecError where a device is absent or cannot run a mode.
     """
     arms: list[Arm] = []
     left_out: list[str] = []
@@ -56,7 +58,7 @@ def ways(
     order = [*PROMISING, *(name for name in known if name not in PROMISING and name not in FOR_SAMPLING_ONLY)]
     for name in (name for name in order if name in known and name != "plain"):
         kind = known[name]
-        reason = _why_not(kind, has_draft, device, check)
+        reason = _why_not(kind, has_draft, device, check, head)
         if reason is not None:
             left_out.append(f"no {name}: {reason}")
             continue
@@ -65,9 +67,11 @@ def ways(
     return arms, left_out
 
 
-def _why_not(kind: Kind, has_draft: bool, device: str, check: Callable[[str, str], None]) -> str | None:
+def _why_not(kind: Kind, has_draft: bool, device: str, check: Callable[[str, str], None], head: bool) -> str | None:
     if kind.drafts and not has_draft:
         return "the pair has no draft"
+    if kind.drafts and kind.head != head:
+        return "the pair's draft is an EAGLE-3 head" if head else "the pair's draft is no EAGLE-3 head"
     try:
         check(device, kind.mode if kind.engine == "genai" else "native")
     except EdgespecError as error:

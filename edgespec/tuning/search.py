@@ -124,7 +124,13 @@ class Search:
         for name in dict.fromkeys((self.device, *self.draft_devices)):
             world.check(name, "plain")
         self.ways, self.left_out = ways(
-            pair.draft is not None, self.device, self.draft_devices, options.gammas, options.thresholds, world.check
+            pair.draft is not None,
+            self.device,
+            self.draft_devices,
+            options.gammas,
+            options.thresholds,
+            world.check,
+            head=pair.manifest.draft is not None and pair.manifest.draft.kind == "eagle3",
         )
         self.facts = world.device_facts(self.device)
         self.steps = steps(self.facts)

@@ -14,6 +14,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from edgespec.engine.genai import GenaiEngine
+from edgespec.engine.native import NativeEngine
 from edgespec.export import export_pair
 from edgespec.ir import weight_precision
 from edgespec.pair import REQUIRED_FILES, Pair
@@ -107,6 +109,17 @@ def test_pair_generates_in_genai_and_tokenizes_as_transformers_does(tiny_pair: P
     assert result.perf_metrics.get_num_generated_tokens() == 8
 
 
+def test_an_early_exit_drafts_in_both_engines(tmp_path: Path, tiny_target_checkpoint: Path) -> None:
+    pair = export_pair(tiny_target_checkpoint, None, tmp_path / "pair", dtype="fp32", early_exit=1)
+    plain = GenaiEngine(pair, device="CPU", settings=EXACT)
+    ids = plain.encode("def add(a, b):\n    return")
+    expected = plain.generate(ids, 16).token_ids
+    for engine in (GenaiEngine, NativeEngine):
+        drafted = engine(pair, device="CPU", mode="draft", settings=EXACT).generate(ids, 16, gamma=2)
+        assert drafted.token_ids == expected
+        assert any(step.proposed for step in drafted.steps)
+
+
 def test_unquantized_model_keeps_its_cache_in_16_bits_unless_told_otherwise(tiny_pair: Path) -> None:
     xml = tiny_pair / "target" / "openvino_model.xml"
     core = ov.Core()
@@ -148,5 +161,6 @@ def test_command_answers_with_one_json_line_and_shows_nothing_of_upstream(
     assert document["draft"] is None
     assert "".join(done.stderr.split()) == "".join(  # a line may be wrapped
         f"reading the target '{tiny_draft_checkpoint}'"
-        f"converting the target '{tiny_draft_checkpoint}' to OpenVINO, fp16".split()
+        f"converting the target '{tiny_draft_checkpoint}' to OpenVINO, fp16"
+        "comparing the tokenizer of the target with transformers'".split()
     )

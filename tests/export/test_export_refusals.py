@@ -71,7 +71,7 @@ def shard_index(folder: Path) -> None:
             "is a BertForMaskedLM, and edgespec exports causal",
         ),
         (lambda f: edit_config(f, architectures=[]), "names no architecture"),
-        (lambda f: edit_config(f, architectures=["LlamaForCausalLMEagle3"]), "is an EAGLE head"),
+        (lambda f: edit_config(f, architectures=["LlamaForCausalLMEagle3"]), "is an EAGLE-3 head"),
         (lambda f: edit_config(f, quantization_config={"quant_method": "awq"}), r"are quantized already \(awq\)"),
         (lambda f: [p.unlink() for p in f.glob("tokenizer*")], "has no tokenizer"),
         (lambda f: (f / "model.safetensors").unlink(), "has no weights"),
@@ -96,7 +96,7 @@ def test_a_checkpoint_that_cannot_be_exported(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"dtype": "int8"}, "'int8' is not a dtype to export in; choose fp16, bf16, fp32"),
+        ({"dtype": "int8"}, "'int8' is not a dtype to export in; choose auto, fp16, bf16, fp32"),
         ({"revision": "main"}, "is a directory, and a revision names a commit of a hub id"),
         ({"draft_revision": "main"}, "a draft's revision was given and no draft"),
     ],
@@ -104,6 +104,14 @@ def test_a_checkpoint_that_cannot_be_exported(
 def test_options_are_obeyed_or_refused(tmp_path: Path, checkpoint: Path, arguments: dict[str, str], says: str) -> None:
     with pytest.raises(EdgespecError, match=says):
         export_pair(checkpoint, None, tmp_path / "out", **arguments)  # type: ignore[arg-type]
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.usefixtures("light")
+def test_an_early_exit_of_unknown_depth_is_refused(tmp_path: Path, checkpoint: Path) -> None:
+    edit_config(checkpoint, num_hidden_layers=None)
+    with pytest.raises(EdgespecError, match="does not say how many layers it has; use no early exit"):
+        export_pair(checkpoint, None, tmp_path / "out", early_exit=1)
     assert nothing_left(tmp_path)
 
 

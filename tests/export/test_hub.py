@@ -17,6 +17,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 from edgespec.errors import EdgespecError
 from edgespec.export import assemble, convert, export_pair, hub
 from edgespec.export.checkpoint import open_checkpoint
+from edgespec.pair import Source
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -107,7 +108,7 @@ class Hub:
             sha=COMMIT, siblings=[SimpleNamespace(rfilename=names[file], size=sizes[file]) for file in files]
         )
 
-    def download(self, _: str, *, revision: str, allow_patterns: list[str]) -> str:
+    def download(self, name: str, *, revision: str, allow_patterns: list[str], **_: Any) -> str:
         assert revision == COMMIT
         for path in sorted(self.source.iterdir()):
             if any(fnmatch(path.name, pattern) for pattern in allow_patterns):
@@ -147,7 +148,7 @@ def test_code_is_fetched_only_when_it_is_trusted(
     asked: list[str] = []
     there = Hub(tiny_draft_checkpoint, tmp_path / "snapshot")
 
-    def download(name: str, *, revision: str, allow_patterns: list[str]) -> str:
+    def download(name: str, *, revision: str, allow_patterns: list[str], **_: Any) -> str:
         asked.extend(allow_patterns)
         return there.download(name, revision=revision, allow_patterns=allow_patterns)
 
@@ -160,12 +161,20 @@ def test_code_is_fetched_only_when_it_is_trusted(
     assert not [name for name in asked if "/" in name]
 
 
+def test_a_disk_too_small_for_the_weights_is_refused_before_they_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("it was fetched"))
+    with pytest.raises(EdgespecError, match=r"GB free and about 1050000\.00 GB are needed; free some space"):
+        hub.fetch("some/model", Source(id="some/model", revision=COMMIT), tmp_path, {"model.safetensors": 10**15})
+
+
 def test_a_download_that_stops_is_a_sentence_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_draft_checkpoint: Path
 ) -> None:
     there = Hub(tiny_draft_checkpoint, tmp_path / "snapshot")
 
-    def download(name: str, *, revision: str, allow_patterns: list[str]) -> str:
+    def download(name: str, *, revision: str, allow_patterns: list[str], **_: Any) -> str:
         if "model.safetensors" in allow_patterns:
             raise httpx.ReadError("connection lost")
         return there.download(name, revision=revision, allow_patterns=allow_patterns)

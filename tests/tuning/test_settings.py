@@ -71,15 +71,23 @@ def test_every_drafter_of_the_registry_is_tried_the_promising_ones_first() -> No
     from edgespec.arms import kinds
 
     found, left_out = ways(True, "CPU", ["CPU"], [1, 3, 5], [0.4], allow)
-    assert left_out == []
+    assert left_out == ["no eagle3: the pair's draft is no EAGLE-3 head"]
     names = [arm.name for arm in found]
     assert names[:4] == ["draft-g3", "draft-g1", "draft-g5", "lookup"]
     families = {name.partition("-g")[0].partition("-t0")[0] for name in names if not name.startswith("native-guided")}
-    wanted = set(kinds()) - {"plain", *FOR_SAMPLING_ONLY, "native-guided"}
+    wanted = set(kinds()) - {"plain", "eagle3", *FOR_SAMPLING_ONLY, "native-guided"}
     assert families == wanted
     assert set(PROMISING) <= set(kinds()), "a promising kind that does not exist"
     assert {"native-draft-g3", "dynamic-t0.4", "native-plain", "native-hybrid", "native-guided"} <= set(names)
     assert all(arm.gamma is None for arm in found if arm.name == "native-hybrid")
+
+
+def test_a_head_drafts_in_its_own_way_alone() -> None:
+    found, left_out = ways(True, "CPU", ["CPU"], [1, 3], [0.4], allow, head=True)
+    names = [arm.name for arm in found]
+    assert names[:3] == ["eagle3-g3", "eagle3-g1", "lookup"]
+    assert not any("draft" in name or "hybrid" in name for name in names)
+    assert "no native-draft: the pair's draft is an EAGLE-3 head" in left_out
 
 
 def test_draft_devices_multiply_the_ways_that_draft() -> None:
