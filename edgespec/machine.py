@@ -43,8 +43,3 @@ def fingerprint() -> str:
     machine = describe()
     facts = [machine["cpu"], machine["physical_cores"], machine["logical_cores"], platform.system()]
     return hashlib.sha256(json.dumps([facts, installed_versions()["openvino"]]).encode()).hexdigest()[:16]
-
-
-def available_memory_bytes() -> int:
-    """Memory that can be taken without swapping."""
-    return psutil.virtual_memory().available

@@ -12,6 +12,7 @@ import psutil
 
 from .errors import EdgespecError
 from .progress import SILENT, Progress
+from .resources import require_disk as require_disk  # read from here elsewhere
 
 _MARK = ".edgespec-partial-"
 
@@ -51,16 +52,6 @@ def require_folder(folder: Path, name: str) -> None:
     """Refuse an output whose parent folder does not exist: it is more often a slip than a wish."""
     if not folder.is_dir():
         raise EdgespecError(f"the folder '{folder}' for the output '{name}' does not exist; create it first")
-
-
-def require_disk(folder: Path, need_bytes: int) -> None:
-    """Refuse to start when `folder`'s disk has less than `need_bytes` free (with a twentieth to spare)."""
-    free = shutil.disk_usage(folder).free
-    if free < need_bytes * 1.05:
-        raise EdgespecError(
-            f"the disk holding '{folder}' has {free / 1e9:.2f} GB free and about {need_bytes * 1.05 / 1e9:.2f} GB are "
-            "needed; free some space or choose another output directory"
-        )
 
 
 def remove_abandoned(out: Path, progress: Progress = SILENT) -> list[Path]:

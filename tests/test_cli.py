@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgespec import cli, staging
+from edgespec import cli, resources
 from edgespec.cli import VERBS, main
 
 Usage = namedtuple("Usage", "total used free")
@@ -135,7 +135,7 @@ def test_a_demo_that_fails_leaves_nothing(refused, monkeypatch: pytest.MonkeyPat
 def test_a_full_disk_is_seen_before_anything_is_written(  # type: ignore[no-untyped-def]
     refused, tiny_pair: Path, tiny_target_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 1000))
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 1000))
     for arguments in (
         ("export", tiny_target_checkpoint, "-o", "out"),
         ("quantize", tiny_pair, "-o", "out"),

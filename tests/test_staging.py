@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edgespec import staging
+from edgespec import resources
 from edgespec.errors import EdgespecError
 from edgespec.staging import remove_abandoned, staged_directory, write_atomically
 
@@ -54,7 +54,7 @@ def test_a_missing_parent_is_named(tmp_path: Path) -> None:
 
 
 def test_a_small_disk_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 1000))
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 1000))
     refusal = pytest.raises(EdgespecError, match=r"0\.00 GB free and about 0\.01 GB")
     with refusal, staged_directory(tmp_path / "out", need_bytes=10**7):
         pytest.fail("the block must not run")

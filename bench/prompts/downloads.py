@@ -19,7 +19,7 @@ from edgespec.cache import cache_folder
 from edgespec.errors import EdgespecError
 from edgespec.pair import sha256_of
 from edgespec.progress import SILENT, Progress, Task
-from edgespec.staging import require_disk
+from edgespec.resources import require_disk
 
 from .suite import Suite, parse
 

@@ -11,8 +11,9 @@ import typer
 from ..bundled import bundled_checkpoints
 from ..console import Terminal
 from ..errors import EdgespecError
+from ..resources import require_disk
 from ..stages import load_stage
-from ..staging import require_absent, require_disk, require_folder
+from ..staging import require_absent, require_folder
 
 NEED_BYTES = 600_000_000
 """Disk that the three pairs and the report fill, with some to spare."""
