@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,20 +17,23 @@ from .staging import write_atomically
 MANIFEST = "edgespec.json"
 SCHEMA = 1
 Role = Literal["target", "draft"]
+Kind = Literal["model", "early_exit", "eagle3", "gguf"]
+"""What one model of a pair is. model: a language model of its own. early_exit: the first layers of the target, its norm
+and head. eagle3: an EAGLE-3 head, which reads the target's hidden states and so runs only beside it, through
+openvino_genai, and has no tokenizer. gguf: one .gguf file that openvino_genai reads, tokenizer included."""
 
-REQUIRED_FILES = (
-    "openvino_model.xml",
-    "openvino_model.bin",
+MODEL_FILES = ("openvino_model.xml", "openvino_model.bin", "config.json", "generation_config.json")
+TOKENIZER_FILES = (
     "openvino_tokenizer.xml",
     "openvino_tokenizer.bin",
     "openvino_detokenizer.xml",
     "openvino_detokenizer.bin",
-    "config.json",
-    "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
 )
-"""What openvino_genai and the vocabulary check read of each model."""
+REQUIRED_FILES = (*MODEL_FILES, *TOKENIZER_FILES)
+"""What openvino_genai and the vocabulary check read of a model that has a tokenizer."""
+GGUF_FILE = "model.gguf"
 
 
 class _Record(BaseModel):
@@ -49,8 +53,9 @@ class Source(_Record):
 
 
 class ModelRecord(_Record):
-    """One model of the pair. `parameters` counts weights; `vocab_size` counts rows of the embedding, padding included;
-    `precision` names the weights' format, such as fp16, int8_asym or int4_sym_g128."""
+    """One model of the pair. `parameters` counts weights; `vocab_size` counts rows of the embedding, padding included,
+    and may differ between target and draft; `precision` names the weights' format, such as fp16, int8_asym or
+    int4_sym_g128; `layers` counts those that an early exit kept."""
 
     source: Source
     architecture: str
@@ -58,14 +63,27 @@ class ModelRecord(_Record):
     vocab_size: int
     precision: str
     files: dict[str, FileRecord]
+    kind: Kind = "model"
+    layers: int | None = None
+
+    @property
+    def required_files(self) -> tuple[str, ...]:
+        """The files without which a model of this kind cannot run."""
+        return {"eagle3": MODEL_FILES, "gguf": (GGUF_FILE,)}.get(self.kind, REQUIRED_FILES)
 
 
 class Made(_Record):
-    """One command that shaped the pair, with the versions that did it and the UTC time (ISO 8601)."""
+    """One command that shaped the pair, with the versions that did it and the UTC time (ISO 8601).
+
+    checks: what it compared, by name, such as "tokenizer" and "verify". peak_anonymous_bytes: see resources.PeakMemory.
+    """
 
     command: str
     versions: dict[str, str]
     at: str
+    seconds: float | None = None
+    peak_anonymous_bytes: int | None = None
+    checks: dict[str, Any] = {}
 
 
 class _Schema(BaseModel):
@@ -95,6 +113,11 @@ class Pair:
         return self.root / "target"
 
     @property
+    def loadable_target(self) -> Path:
+        """What openvino_genai is given: the directory of an IR, or the .gguf file."""
+        return self.target / GGUF_FILE if self.manifest.target.kind == "gguf" else self.target
+
+    @property
     def draft(self) -> Path | None:
         return self.root / "draft" if self.manifest.draft else None
 
@@ -111,12 +134,17 @@ class Pair:
         for role, record in (("target", manifest.target), ("draft", manifest.draft)):
             if record is None:
                 continue
-            missing = [name for name in REQUIRED_FILES if name not in record.files]
+            missing = [name for name in record.required_files if name not in record.files]
             if missing:
                 raise EdgespecError(f"the {role} of '{root}' lacks {', '.join(missing)}; export it again")
             for name, expected in record.files.items():
                 _check_file(root / role / name, expected, verify)
         return pair
+
+    def delete(self) -> None:
+        """Remove the directory, the manifest first: what is left of an interrupted removal is no pair."""
+        (self.root / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(self.root)
 
 
 def read_manifest(root: Path) -> Manifest:
