@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ..devices import require_device
 from ..errors import EdgespecError
 from ..pair import Pair, Role
 
+Name = TypeVar("Name")
 LENGTHS = (1, 2, 3, 4, 6, 8)
 PASSES = 3
 FEWEST = 5
@@ -76,32 +77,47 @@ def measure_passes(
     wanted: dict[Role, tuple[str, Sequence[int]]] = {"target": (device, lengths)}
     if draft_lengths:
         wanted["draft"] = (draft_device or device, draft_lengths)
-    models = {
-        role: StatefulModel(str(_model_xml(pair, role)), require_device(where), settings)
-        for role, (where, _) in wanted.items()
+    opened = {
+        role: (StatefulModel(str(_model_xml(pair, role)), require_device(where), settings), asked)
+        for role, (where, asked) in wanted.items()
     }
     vocabulary = pair.manifest.target.vocab_size
     if pair.manifest.draft is not None:  # padded differently, perhaps
         vocabulary = min(vocabulary, pair.manifest.draft.vocab_size)
+    return measure_models(
+        opened, vocabulary=vocabulary, context=context, repetitions=repetitions, budget_s=budget_s, seed=seed
+    )
+
+
+def measure_models(
+    opened: Mapping[Name, tuple[StatefulModel, Sequence[int]]],
+    *,
+    vocabulary: int,
+    context: int = 256,
+    repetitions: int = 20,
+    budget_s: float = 90.0,
+    seed: int = 0,
+) -> dict[Name, dict[int, float]]:
+    """The same for models that are open, each with the lengths to time: median seconds of a pass by name and length."""
     draw = np.random.default_rng(seed)
-    times: dict[tuple[Role, int], list[float]] = {(role, n): [] for role, (_, asked) in wanted.items() for n in asked}
+    times: dict[tuple[Name, int], list[float]] = {(name, n): [] for name, (_, asked) in opened.items() for n in asked}
     cells = list(times)
     begun = time.perf_counter()
     for repetition in range(repetitions + 1):  # the first is a warm-up
         if repetition > FEWEST and time.perf_counter() - begun > budget_s:
             break
-        for model in models.values():
+        for model, _ in opened.values():
             model.reset()
             model.feed(draw.integers(0, vocabulary, context))
         for index in draw.permutation(len(cells)).tolist():
-            role, n = cells[index]
+            name, n = cells[index]
             for _ in range(PASSES):
                 ids = draw.integers(0, vocabulary, n)
                 started = time.perf_counter()
-                models[role].feed(ids)
+                opened[name][0].feed(ids)
                 if repetition:
-                    times[role, n].append(time.perf_counter() - started)
-    return {role: {n: median(times[role, n]) for n in sorted(set(asked))} for role, (_, asked) in wanted.items()}
+                    times[name, n].append(time.perf_counter() - started)
+    return {name: {n: median(times[name, n]) for n in sorted(set(asked))} for name, (_, asked) in opened.items()}
 
 
 def _model_xml(pair: Pair, role: Role) -> Any:
