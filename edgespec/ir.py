@@ -30,6 +30,8 @@ and symmetric ones signed, so the type tells the scheme."""
 
 FLOATING = ("fp32", "fp16", "bf16")
 _GRANULARITY = re.compile(r"/(scale|zero_point)(_\d+)?$")
+_CODEBOOK = "_nncf_codebook_idxs"
+"""NNCF's ending for constants that point into a table of 16 values."""
 
 
 @dataclass(frozen=True)
@@ -110,24 +112,28 @@ def read_constants(xml: Path) -> Iterator[Constant]:
 def weights_by_precision(xml: Path) -> dict[str, tuple[int, int]]:
     """Precision -> (matrices, weights in them), most weights first. A tied embedding counts once."""
     constants = list(read_constants(xml))
-    scales = {constant.name: constant.shape for constant in constants if constant.name.endswith("/scale")}
+    scales = {constant.name: constant for constant in constants if constant.name.endswith("/scale")}
     found: dict[str, tuple[int, int]] = {}
     for constant in _distinct(constants):
         if constant.is_weight:
-            name = _precision(constant, scales.get(f"{constant.name}/scale"))
+            name = _precision(constant, scales.get(f"{constant.name.removesuffix(_CODEBOOK)}/scale"))
             matrices, weights = found.get(name, (0, 0))
             found[name] = (matrices + 1, weights + constant.elements)
     return dict(sorted(found.items(), key=lambda item: -item[1][1]))
 
 
-def _precision(weight: Constant, scale: tuple[int, ...] | None) -> str:
+def _precision(weight: Constant, scale: Constant | None) -> str:
     """Such as fp16, int8_asym (one scale a row) or int4_sym_g128: 128 neighbours, with an own axis, share one."""
     name, bits = _FORMATS[weight.element_type]
+    if weight.name.endswith(_CODEBOOK):
+        name = "cb4"
+    if scale is not None and scale.element_type == "f8e8m0":  # a power of two for 32 weights: the MX formats
+        return f"mx{name}"
     if bits > 4 or len(weight.shape) < 3:
         return name
     group = weight.shape[-1]
-    if scale is not None and len(scale) == len(weight.shape):
-        group = next((w for w, s in zip(weight.shape, scale, strict=True) if s == 1 and w > 1), group)
+    if scale is not None and len(scale.shape) == len(weight.shape):
+        group = next((w for w, s in zip(weight.shape, scale.shape, strict=True) if s == 1 and w > 1), group)
     return f"{name}_g{group}"
 
 
@@ -139,8 +145,23 @@ def weight_precision(xml: Path) -> str:
     found = weights_by_precision(xml)
     if not found:
         raise EdgespecError(f"'{xml}' holds no weights; it is not a language model")
-    bits = dict(_FORMATS.values())
+    bits = {**dict(_FORMATS.values()), "cb4": 4, "mxfp4": 4, "mxfp8": 8}
     return min(found, key=lambda name: (bits[re.sub(r"_g\d+$", "", name)], -found[name][1]))
+
+
+def input_names(xml: Path) -> frozenset[str]:
+    """Names of the model's inputs: one that wants `hidden_states` is an EAGLE draft, which the target must feed."""
+    found = set()
+    try:
+        for _, element in ElementTree.iterparse(xml):
+            if element.tag == "layer":
+                if element.get("type") == "Parameter":
+                    found.add(element.get("name", ""))
+                    found.update(name for port in element.iter("port") for name in port.get("names", "").split(","))
+                element.clear()
+    except ElementTree.ParseError as error:
+        raise EdgespecError(f"'{xml}' is not a whole OpenVINO model ({error}); make it again") from error
+    return frozenset(found)
 
 
 def count_parameters(xml: Path) -> int:

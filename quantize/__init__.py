@@ -1,15 +1,38 @@
-"""A pair of IRs to a smaller pair: int8 or int4 weights through NNCF, one format for the target and one for the draft.
+"""A pair of IRs to a smaller pair: weights compressed through NNCF, one recipe for the target and one for the draft.
 
-formats.py names the formats and what each device wants, compress.py compresses one IR, assemble.py makes the pair.
+formats.py, recipe.py   the formats, their options, what each device wants, and what is refused
+upstream.py             optimum-intel's tuned int4 settings
+calibration.py          text for the methods that look at activations
+compress.py, lean.py    one IR compressed, in little memory
+assemble.py             the pair
+cost.py, acceptance.py  what it cost: agreement, KL, perplexity; acceptance with target and draft before and after
+sweep.py, front.py      formats tried against one another, and the Pareto front as a page
 """
 
 from __future__ import annotations
 
 from edgespec.telemetry import stop_upstream_reports
 
-from .assemble import SizeRow, quantize_pair
+from .assemble import Request, SizeRow, quantize, quantize_pair
+from .calibration import Ask, read_texts
+from .cost import measure_cost, rows_of
 from .formats import FORMATS, PRESETS
+from .recipe import Options
+from .sweep_pair import sweep_pair
 
-__all__ = ["FORMATS", "PRESETS", "SizeRow", "quantize_pair"]
+__all__ = [
+    "FORMATS",
+    "PRESETS",
+    "Ask",
+    "Options",
+    "Request",
+    "SizeRow",
+    "measure_cost",
+    "quantize",
+    "quantize_pair",
+    "read_texts",
+    "rows_of",
+    "sweep_pair",
+]
 
 stop_upstream_reports()

@@ -1,30 +1,70 @@
-"""A pair to a compressed pair: refuse early, compress or copy each model, write the manifest last."""
+"""A pair to a compressed pair: refuse early, compress or copy each model, say what it cost, write the manifest last."""
 
 from __future__ import annotations
 
 import shlex
 import shutil
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from edgespec.errors import EdgespecError
-from edgespec.ir import FLOATING, weight_precision, weights_by_precision
+from edgespec.ir import FLOATING, input_names, weight_precision, weights_by_precision
 from edgespec.pair import Made, ModelRecord, Pair, Role, installed_versions, record_files, write_manifest
 from edgespec.progress import SILENT, Progress
+from edgespec.resources import PeakMemory, require_memory
 from edgespec.staging import require_absent, staged_directory
 
+from . import calibration
+from .calibration import SELF, Ask, CalibrationText
 from .compress import GroupSizeError, compress_ir, require_packages
-from .formats import GROUP_SIZE, NPU_WHOLE_ROW_ABOVE, WHOLE_ROW, Format, Preset, resolve
+from .formats import FORMATS, GROUP_SIZE, WHOLE_ROW, Format, Preset
+from .recipe import (
+    FLAGS,
+    NO_OPTIONS,
+    Options,
+    Recipe,
+    applied,
+    check,
+    format_named,
+    npu_group_size,
+    preset_of,
+    require_taken,
+)
+from .upstream import Tuned, tuned_setting
 
-_MODEL = ("openvino_model.xml", "openvino_model.bin")
+MODEL_FILES = ("openvino_model.xml", "openvino_model.bin")
+_WORKING_BYTES = 1_200_000_000
+"""NNCF itself, and a slice of a matrix in f32 (measured: 0.24 GB beside 0.19 GB of imports for a 3.8 GB checkpoint)."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for. target, draft: a name in FORMATS; None takes what the preset for `device` says, or, for a
+    target that optimum-intel has a tuned int4 setting for, that setting. both: options for every model whose format
+    takes them; own: those of one model, which win. dataset: a file of text, or "self"."""
+
+    device: str = "cpu"
+    target: str | None = None
+    draft: str | None = None
+    both: Options = NO_OPTIONS
+    own: Mapping[Role, Options] = field(default_factory=dict)
+    dataset: str | None = None
+    samples: int = calibration.SAMPLES
+    sample_tokens: int = calibration.TOKENS
+    upstream: bool = True
+    seed: int = 0
 
 
 @dataclass(frozen=True)
 class SizeRow:
     """What compression did to one model. Bytes are of openvino_model.bin, scales and zero points included.
 
-    matrices, shares: number of weight matrices and share of their weights (0 to 1) by precision afterwards.
+    matrices, shares: number of weight matrices and share of their weights (0 to 1) by precision afterwards. recipe:
+    what was asked of NNCF. source: the upstream setting it is, None where it is none.
     """
 
     role: Role
@@ -35,6 +75,12 @@ class SizeRow:
     bits_per_weight: float
     matrices: dict[str, int]
     shares: dict[str, float]
+    recipe: str
+    source: str | None
+
+
+Measure = Callable[[Pair, Pair, Progress], Mapping[str, Any]]
+"""Called with the pair that was read and the compressed one, before that appears: what compression cost."""
 
 
 def quantize_pair(
@@ -47,66 +93,198 @@ def quantize_pair(
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> tuple[Pair, list[SizeRow]]:
+    """`quantize` with formats and a group size alone: the pair and one row a model."""
+    request = Request(device=device, target=target, draft=draft, both=Options(group_size=group_size))
+    pair, rows, _ = quantize(pair_dir, out, request, progress=progress)
+    return pair, rows
+
+
+def quantize(
+    pair_dir: str | Path,
+    out: str | Path,
+    request: Request,
+    *,
+    asks: Sequence[Ask] = (),
+    measure: Measure | None = None,
+    progress: Progress = SILENT,
+) -> tuple[Pair, list[SizeRow], Made]:
     """Compress the pair at `pair_dir` into the new pair directory `out`.
 
-    target, draft: a name in FORMATS; None takes what the preset for `device` (cpu, gpu or npu) says: int4 and int8, on
-    an NPU int4_sym for both. "none" keeps a model as it is. group_size: weights that share a scale in int4, default
-    128; -1 for whole rows. Returns the pair and one row a model. Tuned profiles are dropped: they were measured with
-    other weights. Raises EdgespecError for an unknown format, one the device cannot run, a model already compressed,
-    or a pair that is not whole; `out` appears whole or not at all.
+    asks: what the target is asked for its own calibration text. measure: tells what it cost. Returns the pair, one row
+    a model, and what the manifest says of this run. Tuned profiles are dropped: they were measured with other weights.
+    Raises EdgespecError for whatever cannot be done, before a model loads; `out` appears whole or not at all.
     """
     out = Path(out)
-    preset, *chosen = resolve(device, target, draft, group_size)
+    started = time.perf_counter()
+    preset = _requested(request)
     require_absent(out)
     require_packages()
-    with progress.task(f"checking '{pair_dir}'"):
-        pair = Pair.open(pair_dir)
-    formats: dict[Role, Format] = {"target": chosen[0]}
-    if pair.manifest.draft is not None:
-        formats["draft"] = chosen[1]
-    elif draft is not None:
-        raise EdgespecError(f"'{pair_dir}' has no draft to compress to {draft}; leave the draft's format out")
-    records = _records(pair)
-    _require_work(pair, formats, records)
+    with PeakMemory() as peak:
+        pair = Pair.open(pair_dir, verify=False)
+        records = records_of(pair, request)
+        recipes = {role: _recipe(pair, role, records[role], request, preset, progress) for role in records}
+        _require_work(pair, recipes, request.dataset)
+        for role in records:
+            _require_memory(role, records[role], recipes[role], request.dataset is not None)
+        with progress.task(f"checking '{pair_dir}'"):
+            Pair.open(pair_dir)
 
-    need_bytes = sum(_estimate(records[role], chosen_format) for role, chosen_format in formats.items())
-    rows: list[SizeRow] = []
-    made: dict[Role, ModelRecord] = {}
-    with staged_directory(out, need_bytes, progress) as staged:
-        for role, chosen_format in formats.items():
-            source, folder = pair.root / role, staged / role
-            _copy(records[role], source, folder, with_model=chosen_format.mode is None)
-            if chosen_format.mode is not None:
-                with progress.task(f"compressing the {role} to {chosen_format.mode}"):
-                    _compress(records[role], source, folder, chosen_format, preset, group_size, progress)
-            precision = weight_precision(folder / _MODEL[0])
-            made[role] = records[role].model_copy(update={"precision": precision, "files": record_files(folder)})
-            rows.append(_row(role, records[role], made[role], folder))
-        manifest = pair.manifest.model_copy(
-            update={
-                "target": made["target"],
-                "draft": made.get("draft"),
-                "made": [*pair.manifest.made, _made(pair_dir, device, target, draft, group_size)],
-                "profiles": [],
-            }
+        need_bytes = sum(estimate(records[role], recipes[role]) for role in records)
+        rows: list[SizeRow] = []
+        made: dict[Role, ModelRecord] = {}
+        cost: Mapping[str, Any] = {}
+        with staged_directory(out, need_bytes, progress) as staged:
+            text = _text(pair, request, recipes, asks, progress)
+            for role, recipe in recipes.items():
+                source, folder = pair.root / role, staged / role
+                copy_files(records[role], source, folder, with_model=recipe.format.mode is None)
+                if recipe.format.mode is not None:
+                    with progress.task(f"compressing the {role} to {recipe.name}"):
+                        recipe = compress_model(records[role], source, folder, recipe, preset, text, progress)
+                precision = weight_precision(folder / MODEL_FILES[0])
+                with progress.task(f"checking the {role} that was written"):
+                    files = record_files(folder)
+                made[role] = records[role].model_copy(update={"precision": precision, "files": files})
+                rows.append(_row(role, records[role], made[role], folder, recipe))
+            compressing_bytes = peak.anonymous_bytes
+            manifest = pair.manifest.model_copy(
+                update={"target": made["target"], "draft": made.get("draft"), "profiles": []}
+            )
+            if measure is not None:
+                cost = measure(pair, Pair(staged, manifest), progress)
+            this = Made(
+                command=described_command(pair_dir, request),
+                versions=installed_versions("nncf", "optimum-intel"),
+                at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                seconds=round(time.perf_counter() - started, 1),
+                peak_anonymous_bytes=compressing_bytes,
+                checks={
+                    "weights": [asdict(row) for row in rows],
+                    "calibration": text.described if text is not None else None,
+                    **cost,
+                },
+            )
+            manifest = manifest.model_copy(update={"made": [*pair.manifest.made, this]})
+            write_manifest(staged, manifest)
+    return Pair(out, manifest), rows, this
+
+
+def _requested(request: Request) -> Preset:
+    """Refuse what needs no look at the pair to be refused."""
+    preset = preset_of(request.device)
+    named = {"target": request.target or preset.target, "draft": request.draft or preset.draft}
+    formats = {role: format_named(name, role, preset) for role, name in named.items()}
+    require_taken(request.both, formats)
+    if request.samples < 1:
+        raise EdgespecError(f"--num-samples must be at least 1, not {request.samples}")
+    if request.sample_tokens < calibration.FEWEST_TOKENS:
+        raise EdgespecError(
+            f"--sample-tokens must be at least {calibration.FEWEST_TOKENS}, not {request.sample_tokens}: shorter "
+            "samples show the model too little of what it will see"
         )
-        write_manifest(staged, manifest)
-    return Pair(out, manifest), rows
+    if request.dataset not in (None, SELF):
+        calibration.read_texts(Path(str(request.dataset)))
+    for role, chosen in formats.items():
+        own = request.own.get(role, Options())  # type: ignore[call-overload]
+        check(
+            role,
+            request.device,
+            Recipe(chosen, applied(role, chosen, request.both, own)),
+            request.dataset is not None,
+        )
+    return preset
 
 
-def _records(pair: Pair) -> dict[Role, ModelRecord]:
+def records_of(pair: Pair, request: Request) -> dict[Role, ModelRecord]:
     records: dict[Role, ModelRecord] = {"target": pair.manifest.target}
     if pair.manifest.draft is not None:
         records["draft"] = pair.manifest.draft
+    elif request.draft is not None:
+        raise EdgespecError(f"'{pair.root}' has no draft to compress to {request.draft}; leave the draft's format out")
+    elif request.own.get("draft", Options()).given:
+        raise EdgespecError(f"'{pair.root}' has no draft for the draft's options; leave them out")
+    for role, record in records.items():
+        if MODEL_FILES[0] not in record.files:
+            raise EdgespecError(
+                f"the {role} of '{pair.root}' is no OpenVINO IR ({record.precision}), and NNCF compresses no other; "
+                "a GGUF file is compressed already"
+            )
     return records
 
 
-def _require_work(pair: Pair, formats: dict[Role, Format], records: dict[Role, ModelRecord]) -> None:
-    if all(chosen.mode is None for chosen in formats.values()):
+def _recipe(
+    pair: Pair, role: Role, record: ModelRecord, request: Request, preset: Preset, progress: Progress
+) -> Recipe:
+    """What is asked for one model: the user's words, else upstream's tuned setting, else the preset."""
+    name = (request.target if role == "target" else request.draft) or (
+        preset.target if role == "target" else preset.draft
+    )
+    chosen = format_named(name, role, preset)
+    own = request.own.get(role, Options())
+    options = applied(role, chosen, request.both, own)
+    recipe = Recipe(chosen, options)
+    if name == "int4" or (preset.strict and chosen.mode == "int4_sym" and not options.given):
+        tuned = tuned_setting(record.source.id, pair.root / role)
+        if isinstance(tuned, str):
+            progress.say(f"{tuned}; the {role} gets {recipe.name}")
+        elif tuned is not None:
+            recipe = _tuned_or_not(role, recipe, tuned, request, preset, progress)
+    has_text = request.dataset is not None or (recipe.source is not None and recipe.needs_text)
+    check(role, request.device, recipe, has_text)
+    if (
+        recipe.uses_text
+        and (has_text or recipe.needs_text)
+        and "hidden_states" in input_names(pair.root / role / MODEL_FILES[0])
+    ):
+        raise EdgespecError(
+            f"the {role} is an EAGLE draft: it reads the target's hidden states, which calibration text lacks, and "
+            f"{recipe.name} would rest on zeros; compress it without text, for example with --{role} int8"
+        )
+    if chosen.grouped and preset.strict and recipe.options.group_size is None:
+        size = npu_group_size(chosen, record.parameters)
+        recipe = replace(recipe, format=replace(chosen, default_group=size))
+    return recipe
+
+
+def _tuned_or_not(
+    role: Role, recipe: Recipe, tuned: Tuned, request: Request, preset: Preset, progress: Progress
+) -> Recipe:
+    where = f"optimum-intel's tuned setting for {tuned.name}"
+    as_tuned = Recipe(FORMATS["int4_sym" if tuned.symmetric else "int4_asym"], tuned.options, where)
+    if not request.upstream:
+        return recipe
+    if preset.strict:
+        progress.say(f"{where} ({as_tuned.name}) is left aside: an NPU runs symmetric int4 only, in one group size")
+        return recipe
+    if recipe.options.given:
+        flag = FLAGS[next(iter(recipe.options.given))]
+        progress.say(f"{where} ({as_tuned.name}) is left aside, because {flag} was given")
+        return recipe
+    progress.say(f"the {role} gets {where}: {as_tuned.name}")
+    if tuned.dataset and request.dataset is None:
+        progress.say(
+            f"upstream calibrates it with {tuned.dataset}; here the target writes the text itself "
+            "(--dataset FILE for yours, --no-upstream-defaults for round-to-nearest int4)"
+        )
+    return as_tuned
+
+
+def _require_work(pair: Pair, recipes: Mapping[Role, Recipe], dataset: str | None) -> None:
+    if all(recipe.format.mode is None for recipe in recipes.values()):
         raise EdgespecError("there is nothing to compress when every model is to be kept; choose a format for one")
+    if dataset is not None and not any(recipe.uses_text for recipe in recipes.values()):
+        raise EdgespecError(
+            f"--dataset {dataset} was given and nothing uses it: rounding to nearest looks at weights only; add --awq, "
+            "--scale-estimation, --gptq, --lora-correction or --ratio below 1, or leave the dataset out"
+        )
+    require_floating(pair, {role: recipe.format for role, recipe in recipes.items()})
+
+
+def require_floating(pair: Pair, formats: Mapping[Role, Format]) -> None:
+    """Refuse to compress a model a second time."""
     for role, chosen in formats.items():
         if chosen.mode is not None:
-            precision = weight_precision(pair.root / role / _MODEL[0])
+            precision = weight_precision(pair.root / role / MODEL_FILES[0])
             if precision not in FLOATING:
                 raise EdgespecError(
                     f"the {role} of '{pair.root}' is compressed already ({precision}), and compressing it again would "
@@ -114,72 +292,120 @@ def _require_work(pair: Pair, formats: dict[Role, Format], records: dict[Role, M
                 )
 
 
-def _estimate(record: ModelRecord, chosen: Format) -> int:
-    """Bytes the model will take at most: 8 bits a weight and a tenth, whatever the format (embeddings keep 8 bits)."""
+def _require_memory(role: Role, record: ModelRecord, recipe: Recipe, has_text: bool) -> None:
+    """Rounding to nearest works in slices; AWQ rewrites weights in memory; statistics run the model in f32."""
+    if recipe.format.mode is None:
+        return
+    weights = record.files[MODEL_FILES[1]].bytes
+    need = min(_WORKING_BYTES, 300_000_000 + weights)
+    if recipe.needs_text or (recipe.uses_text and has_text):
+        need += round(2.2 * weights)
+    elif recipe.uses_text:
+        need += weights
+    require_memory(need, f"compressing the {role} to {recipe.name}")
+
+
+def estimate(record: ModelRecord, recipe: Recipe) -> int:
+    """Bytes the model will take at most, twice for what is compressed: once in the scratch file, once when saved. 8
+    bits a weight and a tenth, whatever the format (embeddings keep 8 bits)."""
     total = sum(file.bytes for file in record.files.values())
-    if chosen.mode is None:
+    if recipe.format.mode is None:
         return total
-    weights = record.files[_MODEL[1]].bytes
-    return total - weights + min(weights, record.parameters * 11 // 10)
+    weights = record.files[MODEL_FILES[1]].bytes
+    small = recipe.format.bits == 4 and recipe.options.ratio in (None, 1.0)
+    most = record.parameters * (8 if small else 11) // 10
+    return total - weights + 2 * min(weights, most)
 
 
-def _copy(record: ModelRecord, source: Path, folder: Path, with_model: bool) -> None:
+def _text(
+    pair: Pair, request: Request, recipes: Mapping[Role, Recipe], asks: Sequence[Ask], progress: Progress
+) -> CalibrationText | None:
+    """The calibration text, when a recipe uses one and it was given or is needed."""
+    wanted = request.dataset
+    if not any(recipe.uses_text for recipe in recipes.values()):
+        return None
+    if wanted is None and any(recipe.needs_text for recipe in recipes.values()):
+        wanted = SELF
+    if wanted is None:
+        return None
+    if wanted == SELF:
+        return calibration.text_of_target(pair, asks, request.samples, request.sample_tokens, request.seed, progress)
+    return calibration.text_of_file(pair, Path(wanted), request.samples, request.sample_tokens)
+
+
+def copy_files(record: ModelRecord, source: Path, folder: Path, with_model: bool) -> None:
     for name in record.files:
-        if with_model or name not in _MODEL:
+        if with_model or name not in MODEL_FILES:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, folder / name)
 
 
-def _compress(
+def compress_model(
     record: ModelRecord,
     source: Path,
     folder: Path,
-    chosen: Format,
+    recipe: Recipe,
     preset: Preset,
-    group_size: int | None,
+    text: CalibrationText | None,
     progress: Progress,
-) -> None:
-    xml, out = source / _MODEL[0], folder / _MODEL[0]
-    size = group_size or GROUP_SIZE
-    if group_size is None and preset.strict and record.parameters > NPU_WHOLE_ROW_ABOVE:
-        size = WHOLE_ROW
+) -> Recipe:
+    """Compress, in whole rows where the preset's groups do not fit and none were asked for; the recipe as it was."""
+    xml, out = source / MODEL_FILES[0], folder / MODEL_FILES[0]
+    samples = calibration.samples_for(xml, text) if text is not None and recipe.uses_text else None
+    size = recipe.group_size
     try:
-        compress_ir(xml, out, chosen, preset, size)
+        compress_ir(xml, out, recipe, preset, size, samples)
     except GroupSizeError:
-        if group_size is not None:
+        if recipe.options.group_size is not None or recipe.options.fallback is not None:
             raise
         size = WHOLE_ROW
         progress.say(f"groups of {GROUP_SIZE} do not fit {record.architecture} at its width; one scale a row instead")
-        compress_ir(xml, out, chosen, preset, size)
-    if chosen.grouped and size != WHOLE_ROW:
+        compress_ir(xml, out, recipe, preset, size, samples)
+    if recipe.format.bits == 4 and size != WHOLE_ROW and recipe.format.fixed_group is None:
         found = weights_by_precision(out)
-        other = sum(n for name, (n, _) in found.items() if name.startswith("int4") and not name.endswith(f"_g{size}"))
+        name = recipe.format.precision
+        other = sum(n for kind, (n, _) in found.items() if kind.startswith(name) and not kind.endswith(f"_g{size}"))
         if other:
             progress.say(f"{other} matrices took smaller groups, because {size} does not divide their rows")
+    return replace(recipe, format=replace(recipe.format, default_group=size))
 
 
-def _row(role: Role, before: ModelRecord, after: ModelRecord, folder: Path) -> SizeRow:
-    found = weights_by_precision(folder / _MODEL[0])
+def _row(role: Role, before: ModelRecord, after: ModelRecord, folder: Path, recipe: Recipe) -> SizeRow:
+    found = weights_by_precision(folder / MODEL_FILES[0])
     weights = sum(count for _, count in found.values())
-    size = after.files[_MODEL[1]].bytes
+    size = after.files[MODEL_FILES[1]].bytes
     return SizeRow(
         role=role,
         precision_before=before.precision,
         precision_after=after.precision,
-        bytes_before=before.files[_MODEL[1]].bytes,
+        bytes_before=before.files[MODEL_FILES[1]].bytes,
         bytes_after=size,
         bits_per_weight=8 * size / weights,
         matrices={name: matrices for name, (matrices, _) in found.items()},
         shares={name: count / weights for name, (_, count) in found.items()},
+        recipe=recipe.name,
+        source=recipe.source,
     )
 
 
-def _made(pair_dir: str | Path, device: str, target: str | None, draft: str | None, group_size: int | None) -> Made:
-    words = ["edgespec", "quantize", str(pair_dir), "--for", device]
-    for flag, value in (("--target", target), ("--draft", draft), ("--group-size", group_size)):
-        words += [flag, str(value)] if value is not None else []
-    return Made(
-        command=shlex.join(words),
-        versions=installed_versions("nncf"),
-        at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    )
+def described_command(pair_dir: str | Path, request: Request) -> str:
+    words = ["edgespec", "quantize", str(pair_dir), "--for", request.device]
+    for flag, value in (("--target", request.target), ("--draft", request.draft)):
+        words += [flag, value] if value is not None else []
+    for prefix, options in (("--", request.both), *((f"--{role}-", own) for role, own in request.own.items())):
+        for name, value in options.given.items():
+            flag = FLAGS[name].replace("--", prefix, 1)
+            if isinstance(value, bool):
+                words.append(flag if value else flag.replace("--", "--no-", 1))
+            else:
+                words += [flag, str(value)]
+    if request.dataset is not None:
+        words += [
+            "--dataset",
+            request.dataset,
+            "--num-samples",
+            str(request.samples),
+            "--sample-tokens",
+            str(request.sample_tokens),
+        ]
+    return shlex.join([*words, *([] if request.upstream else ["--no-upstream-defaults"])])

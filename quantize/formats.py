@@ -6,40 +6,57 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from edgespec.errors import EdgespecError
+GROUP_SIZE = 128
+WHOLE_ROW = -1
+NPU_WHOLE_ROW_ABOVE = 5_000_000_000
 
 
 @dataclass(frozen=True)
 class Format:
-    """A weight format. mode: NNCF's CompressWeightsMode, None to keep the weights as they are.
+    """A weight format. mode: NNCF's CompressWeightsMode, None to keep the weights as they are. precision: what
+    edgespec.ir calls an IR in it.
 
-    Embedding and head stay in 8 bits in a 4-bit format (NNCF's backup).
+    fixed_group: the only group size there is. corrected: whether NNCF can apply AWQ, scale estimation, GPTQ and LoRA
+    correction to it. Embedding and head stay in 8 bits in a 4-bit format (NNCF's backup), unless all layers are asked.
     """
 
     mode: str | None
+    precision: str = ""
     bits: int = 16
+    default_group: int = WHOLE_ROW
+    fixed_group: int | None = None
+    corrected: bool = False
 
     @property
     def grouped(self) -> bool:
-        return self.bits == 4
+        """Whether it takes options at all: groups, a ratio, a backup. NNCF's int8 takes none."""
+        return self.mode is not None and not self.mode.startswith("int8")
 
-    @property
-    def symmetric(self) -> bool:
-        return self.mode is None or self.mode.endswith("_sym")
 
+_INT4_SYM = Format("int4_sym", "int4_sym", 4, GROUP_SIZE, corrected=True)
+_INT4_ASYM = Format("int4_asym", "int4_asym", 4, GROUP_SIZE, corrected=True)
+_INT8_ASYM = Format("int8_asym", "int8_asym", 8)
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "int4": Format("int4_sym", 4),  # the faster of the two, in a plain pass and in verification
-        "int4_sym": Format("int4_sym", 4),
-        "int4_asym": Format("int4_asym", 4),  # a little more accurate, and slower to verify with
-        "int8": Format("int8_asym", 8),
-        "int8_asym": Format("int8_asym", 8),
-        "int8_sym": Format("int8_sym", 8),
+        "int4": _INT4_SYM,  # the faster of the two, in a plain pass and in verification
+        "int4_sym": _INT4_SYM,
+        "int4_asym": _INT4_ASYM,  # a little more accurate, and slower to verify with
+        "int8": _INT8_ASYM,
+        "int8_asym": _INT8_ASYM,
+        "int8_sym": Format("int8_sym", "int8_sym", 8),
+        "nf4": Format("nf4", "nf4", 4, GROUP_SIZE, corrected=True),
+        "cb4": Format("cb4", "cb4", 4, WHOLE_ROW, corrected=True),
+        "fp4": Format("fp4", "fp4", 4, GROUP_SIZE),
+        "mxfp4": Format("mxfp4", "mxfp4", 4, 32, fixed_group=32),
+        "fp8": Format("fp8_e4m3", "fp8", 8, GROUP_SIZE),
+        "mxfp8": Format("mxfp8_e4m3", "mxfp8", 8, 32, fixed_group=32),
         "none": Format(None),
         "keep": Format(None),
     }
 )
+"""int2, int3, nvfp4 and codebooks of one's own exist in NNCF too; they are left out, for want of a device that is fast
+with them."""
 
 
 @dataclass(frozen=True)
@@ -65,36 +82,3 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 """NPU: OpenVINO's guide "NPU with OpenVINO GenAI" wants symmetric weights, ratio 1.0, and groups of 128 up to about 5 B
 weights, whole rows above; asymmetric groups fail deep in the compiler (openvino issue 34450). A draft is int8
 elsewhere: published drafts are, and models below 1 B lose more to 4 bits."""
-
-GROUP_SIZE = 128
-WHOLE_ROW = -1
-NPU_WHOLE_ROW_ABOVE = 5_000_000_000
-
-
-def resolve(
-    device: str, target: str | None, draft: str | None, group_size: int | None
-) -> tuple[Preset, Format, Format]:
-    """The preset and the two formats of a request; None means the preset's. Raises EdgespecError naming the choices."""
-    if device not in PRESETS:
-        raise EdgespecError(f"there is no preset for '{device}'; choose {', '.join(PRESETS)}")
-    preset = PRESETS[device]
-    formats = []
-    for role, name in (("target", target or preset.target), ("draft", draft or preset.draft)):
-        if name not in FORMATS:
-            raise EdgespecError(f"'{name}' is not a weight format for the {role}; choose {', '.join(FORMATS)}")
-        chosen = FORMATS[name]
-        if preset.strict and chosen.mode not in (None, "int4_sym"):
-            raise EdgespecError(f"'{name}' for the {role} does not run on an NPU; choose int4_sym, or none to keep it")
-        formats.append(chosen)
-    if group_size is not None:
-        _check_group_size(group_size, preset, formats)
-    return preset, formats[0], formats[1]
-
-
-def _check_group_size(group_size: int, preset: Preset, formats: list[Format]) -> None:
-    if not any(chosen.grouped for chosen in formats):
-        raise EdgespecError("a group size belongs to int4, and int8 has one scale a row; leave it out or choose int4")
-    if preset.strict and group_size not in (GROUP_SIZE, WHOLE_ROW):
-        raise EdgespecError(f"an NPU runs groups of 128 or whole rows (-1), not {group_size}; choose one of these")
-    if group_size != WHOLE_ROW and (group_size < 16 or group_size & (group_size - 1)):
-        raise EdgespecError(f"there are no groups of {group_size}; choose a power of two from 16, or -1 (a whole row)")

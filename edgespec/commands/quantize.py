@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from types import ModuleType
+from typing import Annotated, Any
 
 import typer
 
 from ..console import Terminal
+from ..errors import EdgespecError
+from ..pair import read_manifest
 from ..stages import load_stage
+
+CHEAP_BYTES = 2_000_000_000
+"""Weights of a pair up to which cost is measured unasked: the uncompressed models have to run for it."""
+HELD_OUT, ASKED = 12, 48
 
 
 def run(
@@ -17,7 +25,10 @@ def run(
     output: Annotated[Path, typer.Option("--output", "-o", help="The pair directory to make; must not exist.")],
     device: Annotated[str, typer.Option("--for", help="What the pair will run on: cpu, gpu or npu.")] = "cpu",
     target: Annotated[
-        str | None, typer.Option(help="int4, int4_sym, int4_asym, int8, int8_sym, none. [default: int4]")
+        str | None,
+        typer.Option(
+            help="int4, int4_sym, int4_asym, int8, int8_sym, nf4, cb4, fp4, mxfp4, fp8, mxfp8, none. [default: int4]"
+        ),
     ] = None,
     draft: Annotated[
         str | None, typer.Option(help="The same for the draft. [default: int8, for an npu int4_sym]")
@@ -25,30 +36,293 @@ def run(
     group_size: Annotated[
         int | None, typer.Option(help="Weights that share a scale in int4; -1: a whole row. [default: 128]")
     ] = None,
+    group_size_fallback: Annotated[
+        str | None, typer.Option(help="Where groups do not divide a row: adjust, ignore, error. [default: adjust]")
+    ] = None,
+    ratio: Annotated[
+        float | None,
+        typer.Option(help="Share of the weights in the 4-bit format, the rest in the backup. [default: 1]"),
+    ] = None,
+    all_layers: Annotated[bool | None, typer.Option(help="Embedding and head in the 4-bit format too.")] = None,
+    backup: Annotated[
+        str | None, typer.Option(help="Of the rest: int8_asym, int8_sym, fp8_e4m3, mxfp8_e4m3, none.")
+    ] = None,
+    awq: Annotated[bool | None, typer.Option(help="Scale weights by the activations they meet.")] = None,
+    scale_estimation: Annotated[bool | None, typer.Option(help="Fit scales to activations; slow.")] = None,
+    gptq: Annotated[
+        bool | None, typer.Option(help="Round each weight for the error of those before; very slow.")
+    ] = None,
+    lora_correction: Annotated[bool | None, typer.Option(help="Add low-rank adapters that make up for error.")] = None,
+    sensitivity_metric: Annotated[
+        str | None,
+        typer.Option(
+            help="Which matrices --ratio keeps: weight_quantization_error, hessian_input_activation, "
+            "mean_activation_variance, max_activation_variance, mean_activation_magnitude."
+        ),
+    ] = None,
+    draft_group_size: Annotated[int | None, typer.Option(help="--group-size of the draft alone.")] = None,
+    draft_group_size_fallback: Annotated[str | None, typer.Option(help="The same, of the draft alone.")] = None,
+    draft_ratio: Annotated[float | None, typer.Option(help="The same, of the draft alone.")] = None,
+    draft_all_layers: Annotated[bool | None, typer.Option(help="The same, of the draft alone.")] = None,
+    draft_backup: Annotated[str | None, typer.Option(help="The same, of the draft alone.")] = None,
+    draft_awq: Annotated[bool | None, typer.Option(help="The same, of the draft alone.")] = None,
+    draft_scale_estimation: Annotated[bool | None, typer.Option(help="The same, of the draft alone.")] = None,
+    draft_gptq: Annotated[bool | None, typer.Option(help="The same, of the draft alone.")] = None,
+    draft_lora_correction: Annotated[bool | None, typer.Option(help="The same, of the draft alone.")] = None,
+    draft_sensitivity_metric: Annotated[str | None, typer.Option(help="The same, of the draft alone.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Calibration text: a text or .jsonl file, or self (the target writes it).")
+    ] = None,
+    num_samples: Annotated[int, typer.Option(help="Samples of calibration text.")] = 32,
+    sample_tokens: Annotated[int, typer.Option(help="Tokens of a sample.")] = 256,
+    upstream_defaults: Annotated[
+        bool, typer.Option(help="Use optimum-intel's tuned int4 setting for a target that has one.")
+    ] = True,
+    cost: Annotated[
+        bool | None,
+        typer.Option(help="Measure agreement, KL, perplexity, acceptance. [default: for pairs up to 2 GB of weights]"),
+    ] = None,
+    eval_text: Annotated[
+        Path | None, typer.Option(help="Held-out text for that, text or .jsonl. [default: packaged prompts]")
+    ] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Try the device's formats for target and draft, and keep the best pair.")
+    ] = False,
+    min_agreement: Annotated[
+        float, typer.Option(help="Of --sweep: share of top-1 tokens the winner's target must keep.")
+    ] = 0.9,
+    seed: Annotated[int, typer.Option(help="Seed of the text that the target writes.")] = 0,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Compress a pair's weights to int8 or int4.
+    """Compress a pair's weights, and say what it cost.
 
-    No calibration data is needed. The pair it reads stays as it is.
+    Options apply to every model whose format takes them; --draft-... to the draft alone. The pair it reads stays as it
+    is.
     """
     terminal = Terminal(json_output)
-    made, rows = load_stage("quantize").quantize_pair(
-        pair, output, target=target, draft=draft, group_size=group_size, device=device, progress=terminal
+    stage = load_stage("quantize")
+    request = stage.Request(
+        device=device,
+        target=target,
+        draft=draft,
+        both=stage.Options(
+            group_size=group_size,
+            fallback=group_size_fallback,
+            ratio=ratio,
+            all_layers=all_layers,
+            backup=backup,
+            awq=awq,
+            scale_estimation=scale_estimation,
+            gptq=gptq,
+            lora_correction=lora_correction,
+            metric=sensitivity_metric,
+        ),
+        own={
+            "draft": stage.Options(
+                group_size=draft_group_size,
+                fallback=draft_group_size_fallback,
+                ratio=draft_ratio,
+                all_layers=draft_all_layers,
+                backup=draft_backup,
+                awq=draft_awq,
+                scale_estimation=draft_scale_estimation,
+                gptq=draft_gptq,
+                lora_correction=draft_lora_correction,
+                metric=draft_sensitivity_metric,
+            )
+        },
+        dataset=dataset,
+        samples=num_samples,
+        sample_tokens=sample_tokens,
+        upstream=upstream_defaults,
+        seed=seed,
     )
+    if eval_text is not None and cost is False and not sweep:
+        raise EdgespecError("--eval-text is for measuring the cost, and --no-cost leaves that out; drop one of them")
+    held_out = stage.read_texts(eval_text) if eval_text is not None else None
+    if sweep:
+        _sweep(terminal, stage, pair, output, request, held_out or _packaged(stage, pair, held_out=True), min_agreement)
+        return
+
+    weights = _weight_bytes(pair)
+    measured = cost if cost is not None else weights <= CHEAP_BYTES
+    texts = (held_out or _packaged(stage, pair, held_out=True)) if measured else []
+
+    def measure(before: Any, after: Any, progress: Any) -> Any:
+        return stage.measure_cost(before, after, texts, progress)
+
+    made, rows, record = stage.quantize(
+        pair,
+        output,
+        request,
+        asks=_packaged(stage, pair, held_out=False),
+        measure=measure if measured else None,
+        progress=terminal,
+    )
+    if not measured and cost is None:
+        terminal.say(
+            f"What it cost in accuracy was not measured: the uncompressed pair has {weights / 1e9:.1f} GB of weights "
+            "and would have to run here; --cost asks for it"
+        )
     if not json_output:
-        terminal.table(
-            str(made.root),
-            ["model", "before", "after", "smaller", "bits/weight", "weights (matrices)"],
+        _show(terminal, stage, str(made.root), rows, record)
+    terminal.answer(
+        {
+            "pair": str(made.root),
+            "models": [asdict(row) for row in rows],
+            "seconds": record.seconds,
+            "peak_anonymous_bytes": record.peak_anonymous_bytes,
+            **{name: value for name, value in record.checks.items() if name != "weights"},
+        },
+        f"pair ready: {made.root}",
+    )
+
+
+def _weight_bytes(pair: Path) -> int:
+    manifest = read_manifest(pair)
+    models = [manifest.target, *([manifest.draft] if manifest.draft else [])]
+    return sum(file.bytes for model in models for name, file in model.files.items() if name.endswith("_model.bin"))
+
+
+def _packaged(stage: ModuleType, pair: Path, held_out: bool) -> list[Any]:
+    """Packaged prompts, every third of them held out and the others for calibration, so that the two never meet. A chat
+    model is asked tasks, another continues code."""
+    chat = _has_chat_template(pair / "target")
+    prompts = load_stage("bench").load_suite("tasks" if chat else "code").prompts
+    mine = [prompt for index, prompt in enumerate(prompts) if (index % 3 == 0) == held_out]
+    asks = [stage.Ask(prompt.text, prompt.chat) for prompt in mine]
+    return asks[: HELD_OUT if held_out else ASKED]
+
+
+def _has_chat_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    try:
+        return bool(json.loads((folder / "tokenizer_config.json").read_bytes()).get("chat_template"))
+    except (OSError, ValueError):
+        return False
+
+
+def _show(terminal: Terminal, stage: ModuleType, title: str, rows: Any, record: Any) -> None:
+    terminal.table(
+        title,
+        ["model", "before", "after", "smaller", "bits/weight", "weights (matrices)"],
+        [
             [
-                [
-                    row.role,
-                    f"{row.bytes_before / 1e6:,.2f} MB\n{row.precision_before}",
-                    f"{row.bytes_after / 1e6:,.2f} MB\n{row.precision_after}",
-                    f"{row.bytes_before / row.bytes_after:.2f}x",
-                    f"{row.bits_per_weight:.2f}",
-                    "\n".join(f"{share:.0%} {name} ({row.matrices[name]})" for name, share in row.shares.items()),
-                ]
-                for row in rows
+                row.role,
+                f"{row.bytes_before / 1e6:,.2f} MB\n{row.precision_before}",
+                f"{row.bytes_after / 1e6:,.2f} MB\n{row.precision_after}",
+                f"{row.bytes_before / row.bytes_after:.2f}x",
+                f"{row.bits_per_weight:.2f}",
+                "\n".join(f"{share:.0%} {name} ({row.matrices[name]})" for name, share in row.shares.items()),
+            ]
+            for row in rows
+        ],
+    )
+    checks = record.checks
+    if "quality" in checks:
+        terminal.table(
+            "Against the uncompressed model, on held-out text",
+            ["model", "same top-1 token", "KL, nats/token", "perplexity before", "after"],
+            stage.rows_of(checks),
+        )
+    if "acceptance" in checks:
+        names = {"fp": "uncompressed", "q": "compressed"}
+        terminal.table(
+            f"Greedy speculation, gamma {checks['texts']['gamma']}, {checks['texts']['prompts']} prompts",
+            ["target", "draft", "acceptance rate", "tau"],
+            [
+                [*(names[part] for part in key.split("/")), _share(found["acceptance_rate"]), _two(found["tau"])]
+                for key, found in checks["acceptance"].items()
             ],
         )
-    terminal.answer({"pair": str(made.root), "models": [asdict(row) for row in rows]}, f"pair ready: {made.root}")
+        check = checks["check"]
+        terminal.say(
+            f"Checked by decoding {check['texts']} of the texts for real: acceptance "
+            f"{_share(check['decoded']['acceptance_rate'])} and tau {_two(check['decoded']['tau'])}, computed "
+            f"{_share(check['computed']['acceptance_rate'])} and {_two(check['computed']['tau'])}"
+        )
+    if "acceptance_unknown" in checks:
+        terminal.say(f"Acceptance was not computed: {checks['acceptance_unknown']}")
+    terminal.say(
+        f"{record.seconds:.0f} s; at most {record.peak_anonymous_bytes / 1e9:.2f} GB of own memory while compressing"
+    )
+
+
+def _sweep(
+    terminal: Terminal,
+    stage: ModuleType,
+    pair: Path,
+    output: Path,
+    request: Any,
+    texts: list[Any],
+    min_agreement: float,
+) -> None:
+    made, found, plot, record = stage.sweep_pair(
+        pair, output, request, asks=texts, min_agreement=min_agreement, progress=terminal
+    )
+    winner = next(one for one in found if one.winner)
+    if not terminal.json_output:
+        terminal.table(
+            f"{made.root}: formats, fastest first (* on the Pareto front of speed and KL)",
+            [
+                "target + draft",
+                "MB",
+                "top-1",
+                "KL",
+                "plain ms",
+                "v(4)",
+                "c",
+                "gamma",
+                "accepted",
+                "tau",
+                "ms/token",
+                "decoded",
+            ],
+            [
+                [
+                    f"{'*' if one.on_front else ' '} {one.label}{' <- kept' if one.winner else ''}",
+                    f"{one.bytes / 1e6:,.1f}",
+                    f"{one.quality.top1:.1%}",
+                    f"{one.quality.kl:.4f}",
+                    f"{one.plain_ms:.2f}",
+                    f"{one.v[4]:.2f}",
+                    _two(one.c),
+                    str(one.gamma),
+                    _share(one.acceptance_rate),
+                    _two(one.tau),
+                    f"{one.ms_per_token:.2f}",
+                    _two(one.decoded_ms_per_token),
+                ]
+                for one in found
+            ],
+        )
+        terminal.say(
+            "ms/token = (t(gamma+1) + gamma * draft pass) / tau from passes timed alone; decoded = the native engine's "
+            "own clock, on a few prompts. gamma 0 is plain decoding."
+        )
+        if winner.quality.top1 < min_agreement:
+            terminal.say(
+                f"No format keeps {min_agreement:.0%} of the target's top-1 tokens; the one that keeps most was taken."
+            )
+        terminal.say(f"plot: {plot.resolve()}")
+        terminal.say(f"{record.seconds:.0f} s; at most {record.peak_anonymous_bytes / 1e9:.2f} GB of memory of its own")
+    terminal.answer(
+        {
+            "pair": str(made.root),
+            "winner": winner.label,
+            "plot": str(plot),
+            "seconds": record.seconds,
+            "peak_anonymous_bytes": record.peak_anonymous_bytes,
+            **record.checks["sweep"],
+        },
+        f"pair ready: {made.root} ({winner.label})",
+    )
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+def _two(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ..errors import EdgespecError
 from ..pair import Pair, Role
 from .model import ModelSequence, open_model
 
+Name = TypeVar("Name")
 LENGTHS = (1, 2, 3, 4, 6, 8)
 PASSES = 3
 FEWEST = 3
@@ -57,14 +58,6 @@ def measure_passes(
     if draft is not None:
         times["draft"] = {n - 1: [] for n in times["target"] if n > 1}
 
-    def timed(sequence: ModelSequence, n: int, passes: int) -> float:
-        ids = draw.integers(0, vocabulary, n * passes).tolist()
-        started = time.perf_counter()
-        for start in range(0, n * passes, n):
-            sequence.grow(ids[start : start + n])
-            sequence.keep(range(n))
-        return time.perf_counter() - started
-
     begun = time.perf_counter()
     for repetition in range(repetitions + 1):  # the first is a warm-up
         if repetition > FEWEST and time.perf_counter() - begun > budget_s:
@@ -74,11 +67,53 @@ def measure_passes(
             sequence.feed(draw.integers(0, vocabulary, context))
         for n in draw.permutation(list(times["target"])).tolist():
             for attempt in range(PASSES + (n == 1)):
-                drafted_s = timed(draft, 1, n - 1) if draft is not None and n > 1 else None
-                target_s = timed(target, n, 1)
+                drafted_s = _timed(draft, draw, vocabulary, 1, n - 1) if draft is not None and n > 1 else None
+                target_s = _timed(target, draw, vocabulary, n)
                 if not repetition or (n == 1 and not attempt):  # the first over one token stands behind a longer pass
                     continue
                 times["target"][n].append(target_s)
                 if drafted_s is not None:
                     times["draft"][n - 1].append(drafted_s)
     return {role: {n: median(values) for n, values in by.items()} for role, by in times.items()}
+
+
+def measure_models(
+    opened: Mapping[Name, tuple[ModelSequence, Sequence[int]]],
+    *,
+    vocabulary: int,
+    context: int = 256,
+    repetitions: int = 20,
+    budget_s: float = 90.0,
+    seed: int = 0,
+) -> dict[Name, dict[int, float]]:
+    """For models against one another: median seconds of a pass by name and length, each model behind its own passes.
+
+    opened: a sequence each, with the lengths to time; all are interleaved, and bounded, as in `measure_passes`.
+    """
+    draw = np.random.default_rng(seed)
+    times: dict[tuple[Name, int], list[float]] = {(name, n): [] for name, (_, asked) in opened.items() for n in asked}
+    cells = list(times)
+    begun = time.perf_counter()
+    for repetition in range(repetitions + 1):  # the first is a warm-up
+        if repetition > FEWEST and time.perf_counter() - begun > budget_s:
+            break
+        for sequence, _ in opened.values():
+            sequence.reset()
+            sequence.feed(draw.integers(0, vocabulary, context))
+        for index in draw.permutation(len(cells)).tolist():
+            name, n = cells[index]
+            for _ in range(PASSES):
+                taken = _timed(opened[name][0], draw, vocabulary, n)
+                if repetition:
+                    times[name, n].append(taken)
+    return {name: {n: median(times[name, n]) for n in sorted(set(asked))} for name, (_, asked) in opened.items()}
+
+
+def _timed(sequence: ModelSequence, draw: np.random.Generator, vocabulary: int, n: int, passes: int = 1) -> float:
+    """Seconds of so many passes over n tokens each, with logits behind every token as verifying needs them."""
+    ids = draw.integers(0, vocabulary, n * passes).tolist()
+    started = time.perf_counter()
+    for start in range(0, n * passes, n):
+        sequence.grow(ids[start : start + n])
+        sequence.keep(range(n))
+    return time.perf_counter() - started

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import openvino as ov
 import openvino_genai
 import pytest
@@ -15,6 +16,7 @@ from edgespec.ir import check_ir, read_constants, weight_precision
 from edgespec.pair import Pair, read_manifest, write_manifest
 from edgespec.progress import SILENT
 from edgespec.quantize import SizeRow, quantize_pair
+from edgespec.quantize.cost import Reader
 
 MODEL = "openvino_model.xml"
 
@@ -139,12 +141,28 @@ def test_models_can_be_compressed_one_after_the_other(tmp_path: Path, tiny_pair:
     check_ir(second.draft / MODEL)
 
 
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("nf4", "nf4_g64"), ("cb4", "cb4"), ("fp4", "fp4"), ("mxfp4", "mxfp4"), ("fp8", "fp8"), ("mxfp8", "mxfp8")],
+)
+def test_every_format_compresses_and_runs(tmp_path: Path, tiny_pair: Path, name: str, precision: str) -> None:
+    pair, rows = quantize_pair(tiny_pair, tmp_path / "out", target=name, draft="none")
+    assert rows[0].precision_after == precision
+    reader = Reader(pair.target)
+    assert reader.logits(np.arange(5)).shape == (5, 320)
+
+
 def test_command_answers_with_one_json_line_and_nothing_of_nncf(
     tmp_path: Path, tiny_pair: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    run(tiny_pair, tmp_path / "out", target="int8", json_output=True)
+    run(tiny_pair, tmp_path / "out", target="int8", cost=False, json_output=True)
     captured = capfd.readouterr()
     document = json.loads(captured.out)
     assert [model["precision_after"] for model in document["models"]] == ["int8_asym", "int8_asym"]
-    expected = f"checking '{tiny_pair}' compressing the target to int8_asym compressing the draft to int8_asym"
+    assert document["peak_anonymous_bytes"] > 10**8
+    assert document["peak_anonymous_bytes"] == Pair.open(tmp_path / "out").manifest.made[-1].peak_anonymous_bytes
+    expected = (
+        f"checking '{tiny_pair}' compressing the target to int8_asym checking the target that was written "
+        "compressing the draft to int8_asym checking the draft that was written"
+    )
     assert "".join(captured.err.split()) == "".join(expected.split())  # a line may be wrapped

@@ -23,7 +23,7 @@ Usage = namedtuple("Usage", "total used free")
     ("arguments", "says"),
     [
         ({"target": "int3"}, "'int3' is not a weight format for the target; choose int4, int4_sym, int4_asym, int8"),
-        ({"draft": "fp8"}, "'fp8' is not a weight format for the draft; choose"),
+        ({"draft": "fp6"}, "'fp6' is not a weight format for the draft; choose"),
         ({"device": "tpu"}, "there is no preset for 'tpu'; choose cpu, gpu, npu"),
         ({"target": "none", "draft": "none"}, "there is nothing to compress"),
         ({"target": "int8", "group_size": 128}, "a group size belongs to int4"),

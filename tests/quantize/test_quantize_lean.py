@@ -1,0 +1,91 @@
+"""Compression in slices gives upstream's own bytes, in less memory."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import nncf
+import numpy as np
+import openvino as ov
+import openvino.opset13 as ops
+import pytest
+
+from edgespec.quantize import lean
+from edgespec.resources import PeakMemory, anonymous_bytes
+
+
+def embed_and_project(rows: int, width: int, dtype: type = np.float16) -> ov.Model:
+    """An embedding, a layer and a head, as a language model has them; weights of one seed."""
+    draw = np.random.default_rng(0)
+    ids = ops.parameter([-1], dtype=np.int64, name="ids")
+    table = ops.convert(
+        ops.constant(draw.standard_normal((rows, width), np.float32).astype(dtype), name="table"), np.float32
+    )
+    node = ops.gather(table, ids, ops.constant(0))
+    for name, height in (("layer", width), ("head", rows)):
+        weight = ops.constant(draw.standard_normal((height, width), np.float32).astype(dtype), name=name)
+        node = ops.matmul(node, ops.convert(weight, np.float32), False, True)
+    return ov.Model([node], [ids])
+
+
+def compressed(tmp_path: Path, use_lean: bool, model: ov.Model, **arguments: Any) -> bytes:
+    out, scratch = tmp_path / f"{use_lean}.xml", tmp_path / "scratch"
+    scratch.mkdir(exist_ok=True)
+    with lean.lean_compression(scratch) if use_lean else nullcontext():
+        model = nncf.compress_weights(model, **arguments)
+        ov.save_model(model, out, compress_to_fp16=False)
+        del model
+    return out.with_suffix(".bin").read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["int8_asym", "int8_sym", "int4_sym", "int4_asym", "nf4", "mxfp4", "fp8_e4m3", "cb4"])
+def test_slices_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setattr(lean, "SLICE_ELEMENTS", 1 << 14)
+    arguments: dict[str, Any] = {"mode": nncf.CompressWeightsMode(mode)}
+    if mode.startswith("int4"):
+        arguments |= {"group_size": 64, "all_layers": True}
+    upstream = compressed(tmp_path, False, embed_and_project(300, 128), **arguments)
+    assert compressed(tmp_path, True, embed_and_project(300, 128), **arguments) == upstream
+    assert len(upstream) > 100 * 128 // 2
+
+
+def test_large_results_lie_in_the_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lean, "SLICE_ELEMENTS", 1 << 12)
+    compressed(tmp_path, True, embed_and_project(300, 128), mode=nncf.CompressWeightsMode.INT8_ASYM)
+    sizes = sorted(path.stat().st_size for path in (tmp_path / "scratch").iterdir())
+    assert sizes == [128 * 128, 300 * 128, 300 * 128]
+
+
+def test_upstream_is_put_back_even_after_a_failure(tmp_path: Path) -> None:
+    from nncf.quantization.algorithms.weight_compression import openvino_backend
+
+    before = openvino_backend.compress_weight
+    with pytest.raises(ValueError, match="in the middle"), lean.lean_compression(tmp_path):
+        assert openvino_backend.compress_weight != before
+        raise ValueError("in the middle")
+    assert openvino_backend.compress_weight == before
+
+
+def test_without_upstreams_internal_name_compression_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nncf.quantization.algorithms.weight_compression import openvino_backend
+
+    monkeypatch.delattr(openvino_backend, "compress_weight")
+    with lean.lean_compression(tmp_path):
+        assert not hasattr(openvino_backend, "compress_weight")
+
+
+def test_the_peak_is_a_slice_and_not_the_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An embedding and a head of 67 million weights each: upstream holds some 11 bytes for every weight of one."""
+    monkeypatch.setattr(lean, "SLICE_ELEMENTS", 1 << 22)
+    source = tmp_path / "source.xml"
+    ov.save_model(embed_and_project(1 << 16, 1 << 10), source)
+    compressed(tmp_path, True, embed_and_project(300, 128), mode=nncf.CompressWeightsMode.INT8_ASYM)  # loads libraries
+    peaks = {}
+    for use_lean in (True, False):
+        before = anonymous_bytes()
+        with PeakMemory() as peak:
+            compressed(tmp_path, use_lean, ov.Core().read_model(source), mode=nncf.CompressWeightsMode.INT8_ASYM)
+        peaks[use_lean] = peak.anonymous_bytes - before
+    assert peaks[True] < 0.6 * peaks[False]
