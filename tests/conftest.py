@@ -5,9 +5,13 @@ Tests read these directories and never write into them; copy first (`shutil.copy
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from edgespec.pair import REQUIRED_FILES, Manifest, ModelRecord, Source, record_files, write_manifest
 
 TEXTS = [
     "def add(a, b):\n    return a + b\n",
@@ -39,6 +43,40 @@ def tiny_pair(
 
     out = tmp_path_factory.mktemp("pairs") / "tiny"
     return export_pair(tiny_target_checkpoint, tiny_draft_checkpoint, out).root
+
+
+@pytest.fixture
+def make_pair(tmp_path: Path) -> Callable[..., Path]:
+    """A pair directory that opens: every file present and hashed, with no model inside."""
+
+    def build(name: str = "tiny-pair", draft: bool = True) -> Path:
+        root = tmp_path / name
+        records = {}
+        for role, parameters in (("target", 22_000_000), ("draft", 2_200_000)):
+            if role == "draft" and not draft:
+                continue
+            folder = root / role
+            folder.mkdir(parents=True)
+            for file in REQUIRED_FILES:
+                (folder / file).write_text(f"{role} {file}", encoding="utf-8")
+            records[role] = ModelRecord(
+                source=Source(id=f"example/{role}"),
+                architecture="LlamaForCausalLM",
+                parameters=parameters,
+                vocab_size=1000,
+                precision="int8_asym",
+                files=record_files(folder),
+            )
+        fingerprint = hashlib.sha256(b"tokenizer").hexdigest()
+        write_manifest(
+            root,
+            Manifest(
+                schema_version=1, tokenizer=fingerprint, target=records["target"], draft=records.get("draft"), made=[]
+            ),
+        )
+        return root
+
+    return build
 
 
 def make_checkpoint(folder: Path, *, layers: int, seed: int) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,6 @@ from edgespec.bench.rows import Header, Line, Passes, Row, Session, Stop
 from edgespec.bench.sensors import Reading
 from edgespec.engine.step import Generation, Step
 from edgespec.errors import EdgespecError
-from edgespec.pair import REQUIRED_FILES, Manifest, ModelRecord, Source, record_files, write_manifest
 
 PLAIN_S = 0.040
 TTFT_S = 0.100
@@ -198,40 +196,6 @@ def suite() -> Suite:
     return Suite(
         "tiny", tuple(Prompt(f"{kinds[i % 3]}-{i:02}", kinds[i % 3], (f"prompt number {i}",), False) for i in range(12))
     )
-
-
-@pytest.fixture
-def make_pair(tmp_path: Path) -> Callable[..., Path]:
-    """A pair directory that opens: every file present and hashed, with no model inside."""
-
-    def build(name: str = "tiny-pair", draft: bool = True) -> Path:
-        root = tmp_path / name
-        records = {}
-        for role, parameters in (("target", 22_000_000), ("draft", 2_200_000)):
-            if role == "draft" and not draft:
-                continue
-            folder = root / role
-            folder.mkdir(parents=True)
-            for file in REQUIRED_FILES:
-                (folder / file).write_text(f"{role} {file}", encoding="utf-8")
-            records[role] = ModelRecord(
-                source=Source(id=f"example/{role}"),
-                architecture="LlamaForCausalLM",
-                parameters=parameters,
-                vocab_size=1000,
-                precision="int8_asym",
-                files=record_files(folder),
-            )
-        fingerprint = hashlib.sha256(b"tokenizer").hexdigest()
-        write_manifest(
-            root,
-            Manifest(
-                schema_version=1, tokenizer=fingerprint, target=records["target"], draft=records.get("draft"), made=[]
-            ),
-        )
-        return root
-
-    return build
 
 
 @pytest.fixture
