@@ -42,8 +42,10 @@ class GenaiEngine:
         draft_device: str | None = None,
         mode: Mode = "plain",
         settings: Mapping[str, Any] | None = None,
+        draft_settings: Mapping[str, Any] | None = None,
     ) -> None:
-        """Load and compile. Raises EdgespecError when the pair, the device and the mode do not go together."""
+        """Load and compile. draft_settings: of a draft on a device that takes other properties; None: the same.
+        Raises EdgespecError when the pair, the device and the mode do not go together."""
         import openvino_genai
 
         self.device = require_device(device)
@@ -54,15 +56,16 @@ class GenaiEngine:
         if mode == "draft" and pair.draft is None:
             raise EdgespecError(f"mode 'draft' needs a draft and the pair '{pair.root}' has none; use plain or lookup")
         properties = dict(settings or {})
-        self._on_npu = self.device.startswith("NPU")
+        where = require_device(draft_device) if draft_device else self.device
+        self._on_npu = self.device.startswith("NPU") or (mode == "draft" and where.startswith("NPU"))
         if not self._on_npu:
             scheduler = openvino_genai.SchedulerConfig()
             scheduler.enable_prefix_caching = False
             scheduler.max_num_batched_tokens = 4096
             properties["scheduler_config"] = scheduler
         if mode == "draft" and pair.draft is not None:
-            where = require_device(draft_device) if draft_device else self.device
-            properties["draft_model"] = openvino_genai.draft_model(str(pair.draft), where, **dict(settings or {}))
+            own = dict((settings if draft_settings is None else draft_settings) or {})
+            properties["draft_model"] = openvino_genai.draft_model(str(pair.draft), where, **own)
         elif mode == "lookup":
             properties["prompt_lookup"] = True
         try:
