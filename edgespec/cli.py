@@ -21,6 +21,7 @@ VERBS = {
     "verify": "Does speculation change what the model says? Exit code 1 when it does.",
     "prompts": "The prompts that bench can ask: what there is, what they say, and those of others to fetch.",
     "generate": "Continue a prompt with a pair, streaming.",
+    "chat": "Talk with a pair in the terminal, streaming; /help lists what can be asked of it.",
     "train": "Train a target and its draft from a recipe, or evaluate a draft.",
 }
 
