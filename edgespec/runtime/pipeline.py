@@ -16,6 +16,7 @@ from ..engine.step import Generation, acceptance_rate, block_efficiency
 from ..errors import EdgespecError
 from ..pair import Pair
 from ..settings import describe
+from ..telemetry import stop_upstream_reports
 from . import npu, routing
 from .answering import Answering, plain_time
 from .engines import Engines, Opened
@@ -207,6 +208,7 @@ class SpecPipeline:
 
     def _load(self, job: Job | None = None) -> None:
         """What most requests will need. In auto mode a way that does not load is passed over."""
+        stop_upstream_reports()
         self._pair = self._pair or Pair.open(self._root)
         self._place = place(self._pair, self._device, self._draft_device, auto=self._way is None)
         self._words = Words(self._pair.target)

@@ -22,7 +22,7 @@ class _Pieces:
     before the result."""
 
     def __init__(self, words: Words) -> None:
-        self._text = GrowingText(words.decode)
+        self._text = GrowingText(words.spell)
 
     def of(self, item: Any) -> list[Piece | Result]:
         if isinstance(item, BaseException):
