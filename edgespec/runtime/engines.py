@@ -157,8 +157,10 @@ class Engines:
         self._probed.keep(facts)
 
     def _cached(self, device: str) -> dict[str, Any]:
-        """An NPU emulated by other devices compiles parts that the cache cannot keep."""
-        if self._cache is None or (npu.is_npu(device) and npu.emulation()):
+        """OpenVINO's cache, where it helps. On a CPU it writes what both engines compile, with attention over a paged
+        cache, and does not take it back (2026.4.1): each start would compile all the same and write as well. An NPU
+        emulated by other devices compiles parts that it cannot keep."""
+        if self._cache is None or device == "CPU" or (npu.is_npu(device) and npu.emulation()):
             return {}
         self._cache.folder.mkdir(parents=True, exist_ok=True)
         return {"CACHE_DIR": str(self._cache.folder)}

@@ -1,4 +1,4 @@
-"""The desktop app, driven offscreen: it loads behind an open window, streams, tints, stops; its pixels are looked at."""
+"""The desktop app, offscreen: it loads behind an open window, streams, tints, stops; its pixels are looked at."""
 
 from __future__ import annotations
 
