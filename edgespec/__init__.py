@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .errors import EdgespecError
     from .pair import Pair
-    from .runtime import Result, SpecPipeline
+    from .runtime import Chat, Metrics, Piece, Result, SpecPipeline
 
 __version__ = "0.1.0"
-__all__ = ["EdgespecError", "Pair", "Result", "SpecPipeline", "__version__"]
+__all__ = ["Chat", "EdgespecError", "Metrics", "Pair", "Piece", "Result", "SpecPipeline", "__version__"]
 
-_HOMES = {"EdgespecError": "errors", "Pair": "pair", "Result": "runtime", "SpecPipeline": "runtime"}
+_HOMES = {
+    "Chat": "runtime",
+    "EdgespecError": "errors",
+    "Metrics": "runtime",
+    "Pair": "pair",
+    "Piece": "runtime",
+    "Result": "runtime",
+    "SpecPipeline": "runtime",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ VERBS = {
     "prompts": "The prompts that bench can ask: what there is, what they say, and those of others to fetch.",
     "tune": "Find the fastest way to run a pair on a device of this machine, and write it into the pair as a profile.",
     "generate": "Continue a prompt with a pair, streaming.",
+    "chat": "Talk with a pair in the terminal, streaming; /help lists what can be asked of it.",
     "train": "Train a target and its draft from a recipe, or evaluate a draft.",
 }
 

@@ -93,8 +93,8 @@ def main() -> None:
     found = []
     for mode in asked.modes.split(",") if asked.modes else DRAFTERS:
         found.append(measure(pair, mode, PLAIN_CANDIDATES[asked.settings], asked, clock))
-        print("{mode:14} {passes:5} passes {inside_ms:7.3f} ms inside {outside_ms:6.3f} ms outside".format(**found[-1]))  # noqa: T201
-    print(json.dumps(found))  # noqa: T201
+        print("{mode:14} {passes:5} passes {inside_ms:7.3f} ms inside {outside_ms:6.3f} ms outside".format(**found[-1]))
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

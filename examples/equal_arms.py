@@ -44,13 +44,13 @@ def main() -> None:
         verdicts.append(found["verdict"])
         low, high = found["ci95"]
         load = report["conditions"]["other_load"] or {"median": float("nan")}
-        print(  # noqa: T201
+        print(
             f"run {seed:2}: {found['geomean']:.3f} [{low:.3f}, {high:.3f}] {found['verdict']}; "
             f"other programs {load['median']:.0%}"
         )
     wrong = sum(verdict != "cannot tell" for verdict in verdicts)
     sure = stats.binomtest(wrong, len(verdicts)).proportion_ci(0.95, method="exact")
-    print(  # noqa: T201
+    print(
         json.dumps(
             {"runs": len(verdicts), "wrong": wrong, "share": wrong / len(verdicts), "ci95": [sure.low, sure.high]}
         )

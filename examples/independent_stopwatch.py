@@ -85,7 +85,7 @@ def main() -> None:
         found = speedup(ratios)
         low, high = found.ci95 or (float("nan"), float("nan"))
         rates = tokens / both.sum(axis=0)
-        print(  # noqa: T201
+        print(
             f"{mode}: stopwatch {rates[0]:.1f} tokens/s, bench {rates[1]:.1f} tokens/s; "
             f"bench / stopwatch {found.geomean:.4f} [{low:.4f}, {high:.4f}]"
         )

@@ -118,7 +118,7 @@ def main() -> None:
     shutil.rmtree(asked.out, ignore_errors=True)
     arguments = tuple(word for word in arguments if word != "--")
     outcome = kill_at_random(asked.checkpoint, asked.out, asked.kills, asked.seed, arguments)
-    print(json.dumps({"kills": outcome.kills, "arguments": arguments, **asdict(outcome)}))  # noqa: T201
+    print(json.dumps({"kills": outcome.kills, "arguments": arguments, **asdict(outcome)}))
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def main() -> None:
     asked = parser.parse_args()
     pair = Pair.open(asked.pair)
     ways = [asked.way] if asked.way else ["paged", "masked"]
-    print(json.dumps([measure(pair, way, asked) for way in ways]))  # noqa: T201
+    print(json.dumps([measure(pair, way, asked) for way in ways]))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ Tests read these directories and never write into them; copy first (`shutil.copy
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from edgespec.pair import REQUIRED_FILES, Manifest, ModelRecord, Source, record_files, write_manifest
+from edgespec.pair import REQUIRED_FILES, Manifest, ModelRecord, Pair, Source, record_files, write_manifest
 
 TEXTS = [
     "def add(a, b):\n    return a + b\n",
@@ -20,6 +22,18 @@ TEXTS = [
     "The quick brown fox jumps over the lazy dog. It never asks why.\n",
 ]
 VOCAB_ROWS = 320  # the tokenizer has 300 tokens: rows of the embedding are padded, as many published models have it
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is read from, or left in, the cache of whoever runs the tests."""
+    before = os.environ.get("EDGESPEC_CACHE")
+    os.environ["EDGESPEC_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["EDGESPEC_CACHE"]
+    else:
+        os.environ["EDGESPEC_CACHE"] = before
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +91,43 @@ def make_pair(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return build
+
+
+@pytest.fixture(scope="session")
+def self_draft_pair(tiny_pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """A pair whose draft is its target: everything proposed greedily is accepted."""
+    root = tmp_path_factory.mktemp("self-draft") / "pair"
+    shutil.copytree(tiny_pair, root)
+    shutil.rmtree(root / "draft")
+    shutil.copytree(root / "target", root / "draft")
+    manifest = Pair.open(tiny_pair).manifest
+    write_manifest(root, manifest.model_copy(update={"draft": manifest.target}))
+    return Pair.open(root)
+
+
+@pytest.fixture(scope="session")
+def hostile_draft_pair(self_draft_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """A pair whose draft is its target with the logits turned round: it proposes what the target likes least."""
+    import openvino
+
+    root = tmp_path_factory.mktemp("hostile") / "pair"
+    shutil.copytree(self_draft_pair.root, root)
+    xml = root / "draft" / "openvino_model.xml"
+    model = openvino.Core().read_model(self_draft_pair.target / "openvino_model.xml")
+    head = next(node for node in reversed(model.get_ordered_ops()) if node.get_type_name() == "MatMul")
+    turned = openvino.opset13.multiply(head.output(0), openvino.opset13.constant(-1.0, openvino.Type.f32))
+    names = head.output(0).get_names()
+    head.output(0).get_tensor().set_names(set())
+    turned.output(0).get_tensor().set_names(names)
+    for consumer in head.output(0).get_target_inputs():
+        if consumer.get_node().get_friendly_name() != turned.get_friendly_name():
+            consumer.replace_source_output(turned.output(0))
+    openvino.save_model(model, xml, compress_to_fp16=False)
+    manifest = self_draft_pair.manifest
+    assert manifest.draft is not None
+    draft = manifest.draft.model_copy(update={"files": record_files(root / "draft")})
+    write_manifest(root, manifest.model_copy(update={"draft": draft}))
+    return Pair.open(root)
 
 
 def make_checkpoint(folder: Path, *, layers: int, seed: int) -> Path:

@@ -44,8 +44,10 @@ class GenaiEngine:
         draft_device: str | None = None,
         mode: Mode = "plain",
         settings: Mapping[str, Any] | None = None,
+        draft_settings: Mapping[str, Any] | None = None,
     ) -> None:
-        """Load and compile. Raises EdgespecError when the pair, the device and the mode do not go together."""
+        """Load and compile. draft_settings: of a draft on a device that takes other properties; None: the same.
+        Raises EdgespecError when the pair, the device and the mode do not go together."""
         import openvino_genai
 
         self.device = require_device(device)
@@ -56,15 +58,16 @@ class GenaiEngine:
         if mode in _DRAFTED:
             require_draft(pair, mode)
         properties = dict(settings or {})
-        self._on_npu = self.device.startswith("NPU")
+        where = require_device(draft_device) if draft_device else self.device
+        self._on_npu = self.device.startswith("NPU") or (mode in _DRAFTED and where.startswith("NPU"))
         if not self._on_npu:
             scheduler = openvino_genai.SchedulerConfig()
             scheduler.enable_prefix_caching = False
             scheduler.max_num_batched_tokens = 4096
             properties["scheduler_config"] = scheduler
         if mode in _DRAFTED and pair.draft is not None:
-            where = require_device(draft_device) if draft_device else self.device
-            properties["draft_model"] = openvino_genai.draft_model(str(pair.draft), where, **dict(settings or {}))
+            own = dict((settings if draft_settings is None else draft_settings) or {})
+            properties["draft_model"] = openvino_genai.draft_model(str(pair.draft), where, **own)
         elif mode == "lookup":
             properties["prompt_lookup"] = True
         try:

@@ -79,6 +79,12 @@ class NativeEngine:
         self._tokenizer = openvino_genai.Tokenizer(str(pair.target))
         self.stop_ids = _stop_ids(pair.target)
 
+    def watch_drafter(self, wrap: Callable[[Drafter], Drafter]) -> None:
+        """From now on each request's drafter is what `wrap` makes of it: to see what it proposes and what becomes of
+        it, or to silence it."""
+        make = self._drafter_for
+        self._drafter_for = lambda request: wrap(make(request))
+
     def encode(self, text: str) -> list[int]:
         """Token ids of `text` as it stands: no special tokens added, no chat template."""
         text = text.encode("utf-8", errors="replace").decode("utf-8")  # a lone surrogate is no text

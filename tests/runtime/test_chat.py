@@ -1,0 +1,94 @@
+"""Conversations: what is kept, what a template does to it, and the terminal's chat."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from edgespec import EdgespecError, SpecPipeline
+from edgespec.cli import main
+from edgespec.commands.chat import Conversation
+from edgespec.console import Terminal
+from edgespec.runtime import Piece
+
+
+def test_a_raw_chat_is_one_growing_text(pipeline: SpecPipeline) -> None:
+    chat = pipeline.chat(raw=True)
+    first = chat.ask("def add", max_new_tokens=6)
+    second = chat.ask("\nclass", max_new_tokens=6)
+    assert second.token_ids == pipeline.generate("def add" + first.text + "\nclass", max_new_tokens=6).token_ids
+    assert [message["content"] for message in chat.messages] == ["def add", first.text, "\nclass", second.text]
+    chat.forget()
+    assert chat.messages == () and chat.ask("def add", max_new_tokens=6).token_ids == first.token_ids
+
+
+def test_a_model_without_a_template_says_so(pipeline: SpecPipeline) -> None:
+    assert not pipeline.has_chat_template
+    with pytest.raises(EdgespecError, match="this model has no chat template"):
+        pipeline.chat().ask("hello")
+    with pytest.raises(EdgespecError, match="the message is empty"):
+        pipeline.chat(raw=True).ask("")
+    with pytest.raises(EdgespecError, match="a message has a role and a content"):
+        pipeline.chat(messages=[{"text": "hello"}])
+
+
+def test_a_template_is_applied_and_stopped_turns_are_kept(chat_pair: Path) -> None:
+    with SpecPipeline(chat_pair) as opened:
+        assert opened.has_chat_template
+        chat = opened.chat("be brief")
+        answer = chat.ask("hi", max_new_tokens=5)
+        same = opened.generate("system: be brief\nuser: hi\nassistant: ", max_new_tokens=5)
+        assert answer.token_ids == same.token_ids
+        stream = chat.stream("more", max_new_tokens=400)
+        next(stream)
+        opened.stop()
+        list(stream)
+        assert stream.result is not None and stream.result.finish_reason == "cancelled"
+        assert [message["role"] for message in chat.messages] == ["system", "user", "assistant", "user", "assistant"]
+        assert chat.messages[-1]["content"] == stream.result.text
+        queued = [chat.stream(text, max_new_tokens=3) for text in ("a", "b")]
+        results = [list(stream)[-1] for stream in queued]
+        assert [message["content"] for message in chat.messages[-4:]] == ["a", results[0].text, "b", results[1].text]
+        chat.forget()
+        assert chat.messages == ({"role": "system", "content": "be brief"},)
+
+
+def test_the_terminal_marks_the_drafts_tokens_and_tells_figures(
+    pipeline: SpecPipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = io.StringIO()
+    out = Console(file=screen, force_terminal=True, color_system="standard", highlight=False, soft_wrap=True)
+    talk = Conversation(pipeline.chat(raw=True), pipeline, Terminal(), {"max_new_tokens": 8}, show_draft=True, out=out)
+    talk._show(Piece("drafted", (1,), (True,)))
+    talk._show(Piece("own", (2,), (False,)))
+    assert "\x1b[36mdrafted\x1b[0mown" in screen.getvalue()
+    talk.run(["/stats", "def add", "/stats", "/draft", "/new", "/nothing", "/help", "/explain", "/exit", "never read"])
+    told = capsys.readouterr().err
+    assert "nothing was answered yet" in told and "last answer: 8 tokens" in told and "conversation: 1 answers" in told
+    assert "tokens of the draft are not marked" in told and "there is no command /nothing" in told
+    assert "the conversation is forgotten" in told and "leave; so does the end of input" in told
+    assert "governor of native-hybrid" in told
+    assert len(talk.results) == 1 and talk.results[0].text in Text.from_ansi(screen.getvalue()).plain
+
+
+def test_the_command_talks_over_standard_input(
+    tiny_pair: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("def add\n/stats\nclass\n"))
+    arguments = ["edgespec", "chat", str(tiny_pair), "--raw", "--max-new-tokens", "4", "--json"]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit) as leave:
+        main()
+    assert leave.value.code == 0
+    document = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert [message["role"] for message in document["messages"]] == ["user", "assistant"] * 2
+    assert len(document["answers"]) == 2 and document["answers"][0]["metrics"]["mode"] == "native-hybrid"
+    monkeypatch.setattr("sys.argv", ["edgespec", "chat", str(tiny_pair)])
+    with pytest.raises(SystemExit) as leave:
+        main()
+    assert leave.value.code == 2 and "has no chat template" in capfd.readouterr().err

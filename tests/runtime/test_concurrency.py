@@ -1,0 +1,224 @@
+"""Threads, tasks, callbacks, Stop and background loading: what each does, as documented."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import queue
+import threading
+from pathlib import Path
+
+import pytest
+
+from edgespec import EdgespecError, Pair, SpecPipeline
+from edgespec.runtime import Piece, Result
+from edgespec.runtime.worker import Job, Worker
+from edgespec.settings import EXACT
+
+PROMPT = "def add(a, b):\n    return"
+
+
+def test_two_threads_take_turns_and_get_their_own_answers(pipeline: SpecPipeline) -> None:
+    prompts = (PROMPT, "class Stack:\n    def push")
+    expected = [pipeline.generate(prompt, max_new_tokens=15).token_ids for prompt in prompts]
+    found: dict[int, list[list[int]]] = {0: [], 1: []}
+
+    def ask(who: int) -> None:
+        for _ in range(5):
+            found[who].append(pipeline.generate(prompts[who], max_new_tokens=15).token_ids)
+
+    threads = [threading.Thread(target=ask, args=(who,)) for who in found]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {who: [expected[who]] * 5 for who in found}
+
+
+def test_sixteen_tasks_are_answered_and_the_loop_stays_free(pipeline: SpecPipeline) -> None:
+    expected = pipeline.generate(PROMPT, max_new_tokens=10).token_ids
+    ticks = 0
+
+    async def main() -> list[Result]:
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0)
+
+        ticking = asyncio.create_task(tick())
+        answers = await asyncio.gather(*(pipeline.agenerate(PROMPT, max_new_tokens=10) for _ in range(16)))
+        ticking.cancel()
+        return answers
+
+    answers = asyncio.run(main())
+    assert [answer.token_ids for answer in answers] == [expected] * 16
+    assert ticks > 16
+    waits = [answer.metrics.queue_ms for answer in answers]
+    assert waits == sorted(waits), "they are answered in the order they came in"
+
+
+def test_an_asynchronous_stream_says_the_same_and_a_cancelled_task_ends_it(pipeline: SpecPipeline) -> None:
+    expected = pipeline.generate(PROMPT, max_new_tokens=20)
+
+    async def collect() -> list[Piece | Result]:
+        return [item async for item in pipeline.astream(PROMPT, max_new_tokens=20)]
+
+    *pieces, result = asyncio.run(collect())
+    assert isinstance(result, Result) and result.token_ids == expected.token_ids
+    assert "".join(piece.text for piece in pieces) == expected.text  # type: ignore[union-attr]
+
+    async def cancel() -> None:
+        task = asyncio.create_task(pipeline.agenerate(PROMPT, max_new_tokens=450))
+        stream = pipeline.astream(PROMPT, max_new_tokens=450)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await stream.__anext__()
+        await stream.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await stream.__anext__()
+
+    asyncio.run(cancel())
+    assert pipeline.generate(PROMPT, max_new_tokens=3).token_ids, "both are over"
+
+
+def test_refusals_reach_an_event_loop_too(pipeline: SpecPipeline) -> None:
+    async def ask() -> None:
+        with pytest.raises(EdgespecError, match="the prompt is empty"):
+            await pipeline.agenerate("")
+        with pytest.raises(EdgespecError, match="the prompt is empty"):
+            async for _ in pipeline.astream(""):
+                pass
+
+    asyncio.run(ask())
+
+
+def test_a_loop_that_is_gone_does_not_take_the_pipeline_along(pipeline: SpecPipeline) -> None:
+    async def leave() -> None:
+        pipeline.astream(PROMPT, max_new_tokens=450)
+
+    asyncio.run(leave())
+    assert pipeline.generate(PROMPT, max_new_tokens=3).token_ids
+
+
+@pytest.mark.parametrize("mode", ["native-draft", "draft", "plain"])
+def test_an_exception_in_a_callback_reaches_the_caller(tiny_pair: Path, mode: str) -> None:
+    seen: list[Piece] = []
+
+    def broken(piece: Piece) -> None:
+        seen.append(piece)
+        if len(seen) == 3:
+            raise RuntimeError("from the callback")
+
+    with SpecPipeline(tiny_pair, mode=mode) as opened:
+        with pytest.raises(RuntimeError, match="from the callback"):
+            opened.generate(PROMPT, max_new_tokens=400, on_piece=broken)
+        assert len(seen) == 3
+        assert opened.generate(PROMPT, max_new_tokens=3).token_ids, "the pipeline survives it"
+
+
+def test_a_callback_may_call_the_pipeline(pipeline: SpecPipeline) -> None:
+    inner: list[Result] = []
+
+    def ask(piece: Piece) -> None:
+        if not inner:
+            inner.append(pipeline.generate("class", max_new_tokens=2))
+
+    result = pipeline.generate(PROMPT, max_new_tokens=6, on_piece=ask)
+    assert len(result.token_ids) == 6 and len(inner[0].token_ids) == 2
+
+
+@pytest.mark.parametrize("mode", ["native-draft", "draft"])
+def test_stop_ends_an_answer_within_a_step(self_draft_pair: Pair, mode: str) -> None:
+    """gamma 3: a step emits four tokens at most. Stopped between two steps, one more is the most that may come, and of
+    genai's, whose streamer runs beside it, nothing that it computed later shows."""
+    with SpecPipeline(self_draft_pair, mode=mode, gamma=3, settings=EXACT) as opened:
+        stream = opened.stream(PROMPT, max_new_tokens=450)
+        before = [next(stream) for _ in range(5)]
+        stopper = threading.Thread(target=opened.stop)
+        stopper.start()
+        stopper.join()
+        seen = sum(len(item.token_ids) for item in before if isinstance(item, Piece))
+        queued = stream._items.qsize() + 1  # steps done before Stop came, and the one it came in
+        *rest, result = stream
+    assert isinstance(result, Result) and result.finish_reason == "cancelled"
+    assert seen < len(result.token_ids) <= seen + 4 * (queued + 1)
+    pieces = [item for item in (*before, *rest) if isinstance(item, Piece)]
+    assert [token for piece in pieces for token in piece.token_ids] == result.token_ids
+    assert "".join(piece.text for piece in pieces) == result.text
+
+
+def test_stop_reaches_what_waits_and_nothing_later(pipeline: SpecPipeline) -> None:
+    running = pipeline.stream(PROMPT, max_new_tokens=450)
+    waiting = pipeline.stream(PROMPT, max_new_tokens=450)
+    next(running)
+    pipeline.stop()
+    assert [list(stream)[-1].finish_reason for stream in (running, waiting)] == ["cancelled"] * 2  # type: ignore[union-attr]
+    assert waiting.result is not None and waiting.result.token_ids == []
+    assert pipeline.generate(PROMPT, max_new_tokens=3).finish_reason == "length"
+
+
+def test_a_stream_that_is_left_or_lost_frees_the_pipeline(pipeline: SpecPipeline) -> None:
+    for _ in pipeline.stream(PROMPT, max_new_tokens=450):
+        break
+    lost = pipeline.stream(PROMPT, max_new_tokens=450)
+    next(lost)
+    del lost
+    gc.collect()
+    closed = pipeline.stream(PROMPT, max_new_tokens=450)
+    closed.close()
+    assert list(closed) == []
+    assert pipeline.generate(PROMPT, max_new_tokens=3).token_ids
+
+
+def test_a_busy_pipeline_refuses_where_it_was_told_to(tiny_pair: Path) -> None:
+    with SpecPipeline(tiny_pair, busy="refuse") as opened:
+        stream = opened.stream(PROMPT, max_new_tokens=450)
+        next(stream)
+        with pytest.raises(EdgespecError, match="is answering another call, and was made with busy='refuse'"):
+            opened.generate(PROMPT)
+        opened.stop()
+        list(stream)
+        assert opened.generate(PROMPT, max_new_tokens=2).token_ids
+
+
+def test_background_loading_returns_at_once_and_calls_wait_for_it(tiny_pair: Path, tmp_path: Path) -> None:
+    with SpecPipeline(tiny_pair, background=True) as opened:
+        stream = opened.stream(PROMPT, max_new_tokens=4)
+        *_, result = stream
+        assert opened.ready and isinstance(result, Result) and len(result.token_ids) == 4
+    with SpecPipeline(tmp_path / "nowhere", background=True) as broken:
+        with pytest.raises(EdgespecError, match="there is no directory"):
+            broken.generate(PROMPT)
+        with pytest.raises(EdgespecError, match="there is no directory"):
+            broken.wait_until_ready()
+        assert not broken.ready
+
+
+def test_no_thread_is_left(tiny_pair: Path) -> None:
+    SpecPipeline(tiny_pair).close()
+    before = threading.active_count()
+    for _ in range(3):
+        opened = SpecPipeline(tiny_pair, mode="native-copy")
+        assert threading.active_count() == before + 1
+        opened.close()
+    forgotten = SpecPipeline(tiny_pair, mode="native-copy")
+    del forgotten
+    gc.collect()
+    assert threading.active_count() == before
+
+
+def test_the_workers_own_thread_is_refused_rather_than_hung() -> None:
+    worker = Worker()
+    refusals: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def work(job: Job) -> None:
+        with pytest.raises(EdgespecError) as refusal:
+            worker.call(lambda _: None)
+        refusals.put(str(refusal.value))
+
+    worker.call(work)
+    assert "cannot be called from its own thread" in refusals.get()
+    worker.close(lambda job: None)
