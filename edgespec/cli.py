@@ -15,7 +15,7 @@ VERBS = {
     "devices": "The OpenVINO devices of this machine, and which modes each can run.",
     "export": "A Hugging Face checkpoint, with or without a draft, to an OpenVINO pair directory.",
     "pair": "OpenVINO models that are there already, or a GGUF target, to a pair directory, as they are.",
-    "quantize": "Compress a pair's weights to int8 or int4.",
+    "quantize": "Compress a pair's weights, and say what it cost.",
     "bench": "Measure, paired and interleaved, how much faster a pair answers with speculation than without.",
     "compare": "Hold runs of edgespec bench against the first: what makes them incomparable, then what differs and how "
     "surely.",

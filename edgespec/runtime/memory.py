@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EdgespecError
-from ..machine import available_memory_bytes
 from ..pair import Pair
+from ..resources import available_memory_bytes
 from .modes import Way
 
 PLANNED_CONTEXT = 4096

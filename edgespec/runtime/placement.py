@@ -11,6 +11,8 @@ from ..profile import Here, Profile, profile_for
 from .npu import is_npu
 
 LAST_RESORT = "CPU"
+FAMILIES = ("CPU", "GPU", "NPU")
+"""What a device may be called that comes and goes with its driver; another name is a slip of the keyboard."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,15 @@ class Placement:
 
 
 def place(pair: Pair, device: str, draft_device: str | None, *, auto: bool) -> Placement:
-    """Settle where `pair` runs. auto: an absent device is replaced by the CPU, with the reason; otherwise it is refused
-    with EdgespecError."""
+    """Settle where `pair` runs. auto: a GPU or NPU that is absent is replaced by the CPU, with the reason; otherwise,
+    and for a name that is no device's, EdgespecError."""
     where, why = _settle(pair, device, auto)
     draft_where = None
     if draft_device is not None:
         try:
             draft_where = require_device(draft_device)
         except EdgespecError as error:
-            if not auto:
+            if not auto or not draft_device.upper().startswith(FAMILIES):
                 raise
             why += f"; the draft runs there too, not on '{draft_device}': {error}"
     profile, reason = profile_for(pair, where, draft_where)
@@ -55,7 +57,7 @@ def _settle(pair: Pair, device: str, auto: bool) -> tuple[str, str]:
     try:
         return require_device(device), "asked for"
     except EdgespecError as error:
-        if not auto:
+        if not auto or not device.upper().startswith(FAMILIES):
             raise
         return LAST_RESORT, f"the device asked for is not there ({error}), so the CPU is used"
 

@@ -66,7 +66,7 @@ def why_not(way: Way, wishes: Wishes, place: Placement) -> str | None:
         return "a grammar is kept by the native engine alone"
     if not way.samples and not sampling.greedy:
         return (
-            "at temperature above 0 openvino-genai's draft modes do not follow the target's distribution "
+            "at temperature above 0 openvino-genai's draft mode does not follow the target's distribution "
             "(openvino.genai#4190)"
         )
     if sampling.logit_bias:

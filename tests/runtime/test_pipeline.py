@@ -54,13 +54,18 @@ def test_streamed_pieces_are_the_generated_text(pipeline: SpecPipeline) -> None:
         assert sum(piece.drafted for piece in pieces) == result.metrics.draft_tokens
 
 
-@pytest.mark.parametrize("mode", [name for name in modes.names() if name != "auto"])
+@pytest.mark.parametrize("mode", [name for name in modes.names() if name not in ("auto", "eagle3")])
 def test_every_mode_is_obeyed_and_says_the_same(tiny_pair: Path, pipeline: SpecPipeline, mode: str) -> None:
     expected = pipeline.generate(PROMPT, max_new_tokens=20).token_ids
     with SpecPipeline(tiny_pair, mode=mode, settings=EXACT) as explicit:
         result = explicit.generate(PROMPT, max_new_tokens=20)
     assert (result.metrics.mode, result.metrics.why) == (mode, "asked for")
     assert result.token_ids == expected
+
+
+def test_a_head_is_asked_for_where_there_is_none(tiny_pair: Path) -> None:
+    with pytest.raises(EdgespecError, match="mode 'eagle3' cannot be used: the pair's draft is no EAGLE-3 head"):
+        SpecPipeline(tiny_pair, mode="eagle3")
 
 
 def test_pieces_know_which_tokens_the_draft_gave(self_draft_pair: Pair) -> None:
@@ -133,6 +138,7 @@ def test_what_genai_cannot_is_refused_in_an_explicit_mode(tiny_pair: Path) -> No
         ({"mode": "native-draft", "threshold": 0.4}, "a threshold is for mode 'draft'"),
         ({"mode": "draft", "threshold": 0.4, "gamma": 2}, "instead of a gamma"),
         ({"mode": "plain", "device": "TPU"}, "there is no device 'TPU'"),
+        ({"device": "TPU"}, "there is no device 'TPU'"),
         ({"busy": "perhaps"}, "busy must be 'queue' or 'refuse', not 'perhaps'"),
         ({"context": 1}, "context must be at least 2 tokens"),
         ({"context": 5000}, "context=5000 was asked for and this model's is 512"),
