@@ -49,6 +49,11 @@ class GgufHead:
         return [str(token) for token in self.metadata.get("tokenizer.ggml.tokens") or []]
 
     @property
+    def begins_with_bos(self) -> bool:
+        """Whether bos is put before a text; where the file says that it is not, its id stands for nothing."""
+        return self.metadata.get("tokenizer.ggml.add_bos_token") is not False
+
+    @property
     def specials(self) -> dict[str, int | None]:
         """The ids of bos, eos and pad; pad falls back to eos."""
         found = {name: self.metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in _SPECIALS.items()}
@@ -84,6 +89,11 @@ def read_gguf(path: Path) -> GgufHead:
             if version not in (2, 3):
                 raise EdgespecError(f"'{path}' is GGUF version {version}, and 2 and 3 are read; convert the model anew")
             metadata = {_text(file): _value(file, *struct.unpack("<I", _take(file, 4))) for _ in range(pairs)}
+            if int(metadata.get("split.count", 1)) > 1:
+                raise EdgespecError(
+                    f"'{path}' is one of {metadata['split.count']} parts of a model, and one file is read; join them "
+                    "with llama.cpp's gguf-split --merge"
+                )
             elements: Counter[int] = Counter()
             end = 0
             for _ in range(tensors):

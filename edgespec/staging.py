@@ -57,12 +57,16 @@ def require_folder(folder: Path, name: str) -> None:
 def remove_abandoned(out: Path, progress: Progress = SILENT) -> list[Path]:
     """Delete what killed runs left beside `out`; directories of processes still alive stay."""
     removed = []
-    for leftover in out.parent.glob(f".{out.name}{_MARK}*"):
+    mark = f".{out.name}{_MARK}"  # compared as it is: a name may hold characters that mean something to glob
+    for leftover in [path for path in out.parent.iterdir() if path.name.startswith(mark)]:
         pid, _, created = leftover.name.rpartition(_MARK)[2].partition("-")
         if pid.isdigit() and created.isdigit() and not _alive(int(pid), int(created)):
             shutil.rmtree(leftover, ignore_errors=True)
-            removed.append(leftover)
-            progress.say(f"removed '{leftover.name}', left by a run that was killed")
+            if leftover.exists():
+                progress.say(f"'{leftover.name}', left by a run that was killed, cannot be removed; delete it yourself")
+            else:
+                removed.append(leftover)
+                progress.say(f"removed '{leftover.name}', left by a run that was killed")
     return removed
 
 

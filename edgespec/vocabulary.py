@@ -84,8 +84,8 @@ def _refuse(found: list[str], target: str, draft: str) -> None:
 
 
 def require_shared_gguf(head: GgufHead, draft_dir: Path, target: str, draft: str) -> None:
-    """The same for a target that is a GGUF file: tokens by id, merges, and the ids of bos and eos. Such a file only
-    names its normaliser and pre-tokenizer, so these are not compared."""
+    """The same for a target that is a GGUF file: tokens by id, merges, the id of eos, and that of bos where it is
+    put before a text. Such a file only names its normaliser and pre-tokenizer, so these are not compared."""
     own = _read(draft_dir)
     ids = {token: index for index, token in enumerate(head.tokens) if token in own.ids or not head.unused(index)}
     found = [*_id_differences(ids, own.ids)]
@@ -93,7 +93,8 @@ def require_shared_gguf(head: GgufHead, draft_dir: Path, target: str, draft: str
     if merges and own.merges and merges != own.merges:
         found.append(_first_merge(merges, own.merges))
     for name, value in head.specials.items():
-        if name != "pad" and value != own.special[name]:
+        counts = name == "eos" or (name == "bos" and head.begins_with_bos)
+        if counts and value != own.special[name]:
             found.append(f"{name}: {_id(value)} in the target, {_id(own.special[name])} in the draft")
     _refuse(found, target, draft)
 

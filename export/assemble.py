@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,6 +15,7 @@ from edgespec.errors import EdgespecError
 from edgespec.ir import count_parameters, weight_precision
 from edgespec.pair import (
     SCHEMA,
+    FileRecord,
     Made,
     Manifest,
     ModelRecord,
@@ -43,6 +45,12 @@ VERIFY_SHARE = 0.4
 copy of its largest module. A bf16 model of 1.5 B took 1.7 bytes a weight in OpenVINO."""
 
 
+Foresee = Callable[[Mapping[Role, tuple[ModelRecord, Path]]], int]
+"""What is to be done with the pair afterwards, asked before anything is converted or fetched: it refuses what could not
+be done, and returns the bytes of disk that it wants. It gets each model's record as far as that is known, and the
+folder of its config.json."""
+
+
 def export_pair(
     target: str | Path,
     draft: str | Path | None,
@@ -55,7 +63,7 @@ def export_pair(
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
     verify: bool = False,
-    room_to_compress: bool = False,
+    foresee: Foresee | None = None,
     progress: Progress = SILENT,
 ) -> Pair:
     """Export a target, and a draft if there is one, into the new pair directory `out`.
@@ -65,7 +73,7 @@ def export_pair(
     makes all else fp16. early_exit: instead of a draft, the target's own first layers, so many, with its norm and head.
     revision, draft_revision: branch, tag or commit of a hub id. trust_remote_code: run the checkpoint's own Python
     code, for a hub id only at a full commit hash. allow_pickle: read pickled weights where there are no safetensors.
-    verify: hold each IR against PyTorch on probe prompts. room_to_compress: ask for disk for a compressed copy, too.
+    verify: hold each IR against PyTorch on probe prompts. foresee: see Foresee.
     What was compared, tokenizers always, and the peak of anonymous memory are in the manifest's last `made`.
     Raises EdgespecError for whatever cannot be exported, most of it before anything heavy loads. `out` appears whole
     or not at all.
@@ -107,8 +115,8 @@ def export_pair(
         require_memory(BASE_BYTES + _anonymous_bytes(model, types[role], verify), doing)
 
     need_bytes = sum(model.exported_bytes(types[role]) for role, model in models.items())
-    if room_to_compress:
-        need_bytes += sum(model.weight_count * 12 // 10 for model in models.values())  # 8 bits, scales, tokenizer
+    if foresee is not None:
+        need_bytes += foresee({role: (_foreseen(model, types[role]), model.folder) for role, model in models.items()})
     with PeakMemory() as peak, staged_directory(out, need_bytes, progress) as staged:
         records: dict[Role, ModelRecord] = {}
         checks: dict[str, Any] = {}
@@ -189,6 +197,22 @@ def _copy_index(model: Checkpoint, folder: Path) -> None:
     source = model.folder / INDEX_FILE
     if source.is_file() and model.kind != "early_exit":
         shutil.copyfile(source, folder / INDEX_FILE)
+
+
+def _foreseen(model: Checkpoint, dtype: str) -> ModelRecord:
+    """The record that a model will have; one file stands for all that are small, and no hash is known."""
+    weights = model.weight_count * dtypes.BYTES[dtype]
+    sizes = {"openvino_model.bin": weights, "openvino_model.xml": model.exported_bytes(dtype) - weights}
+    return ModelRecord(
+        source=model.source,
+        architecture=model.architecture,
+        parameters=model.weight_count,
+        vocab_size=vocab_size(model.config),
+        precision=dtype,
+        files={name: FileRecord(bytes=size, sha256="") for name, size in sizes.items()},
+        kind=model.kind,
+        layers=model.layers,
+    )
 
 
 def _record(model: Checkpoint, folder: Path) -> ModelRecord:

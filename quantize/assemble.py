@@ -6,57 +6,24 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from edgespec.errors import EdgespecError
-from edgespec.ir import FLOATING, input_names, weight_precision, weights_by_precision
+from edgespec.ir import FLOATING, weight_precision, weights_by_precision
 from edgespec.pair import Made, ModelRecord, Pair, Role, installed_versions, record_files, write_manifest
 from edgespec.progress import SILENT, Progress
-from edgespec.resources import PeakMemory, require_memory
+from edgespec.resources import PeakMemory
 from edgespec.staging import require_absent, staged_directory
 
 from . import calibration
 from .calibration import SELF, Ask, CalibrationText
-from .compress import GroupSizeError, compress_ir, require_packages
-from .formats import FORMATS, GROUP_SIZE, WHOLE_ROW, Format, Preset
-from .recipe import (
-    FLAGS,
-    NO_OPTIONS,
-    Options,
-    Recipe,
-    applied,
-    check,
-    format_named,
-    npu_group_size,
-    preset_of,
-    require_taken,
-)
-from .upstream import Tuned, tuned_setting
-
-MODEL_FILES = ("openvino_model.xml", "openvino_model.bin")
-_WORKING_BYTES = 1_200_000_000
-"""NNCF itself, and a slice of a matrix in f32 (measured: 0.24 GB beside 0.19 GB of imports for a 3.8 GB checkpoint)."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for. target, draft: a name in FORMATS; None takes what the preset for `device` says, or, for a
-    target that optimum-intel has a tuned int4 setting for, that setting. both: options for every model whose format
-    takes them; own: those of one model, which win. dataset: a file of text, or "self"."""
-
-    device: str = "cpu"
-    target: str | None = None
-    draft: str | None = None
-    both: Options = NO_OPTIONS
-    own: Mapping[Role, Options] = field(default_factory=dict)
-    dataset: str | None = None
-    samples: int = calibration.SAMPLES
-    sample_tokens: int = calibration.TOKENS
-    upstream: bool = True
-    seed: int = 0
+from .compress import GroupSizeError, compress_ir
+from .formats import GROUP_SIZE, WHOLE_ROW, Format, Preset
+from .plan import MODEL_FILES, Request, check_request, estimate, recipe_for, require_memory_for, require_work
+from .recipe import FLAGS, Options, Recipe
 
 
 @dataclass(frozen=True)
@@ -116,16 +83,19 @@ def quantize(
     """
     out = Path(out)
     started = time.perf_counter()
-    preset = _requested(request)
+    preset = check_request(request)
     require_absent(out)
-    require_packages()
     with PeakMemory() as peak:
         pair = Pair.open(pair_dir, verify=False)
         records = records_of(pair, request)
-        recipes = {role: _recipe(pair, role, records[role], request, preset, progress) for role in records}
-        _require_work(pair, recipes, request.dataset)
+        recipes = {
+            role: recipe_for(role, record, pair.root / role, request, preset, can_ask=bool(asks), progress=progress)
+            for role, record in records.items()
+        }
+        require_work(recipes, request.dataset)
+        require_floating(pair, {role: recipe.format for role, recipe in recipes.items()})
         for role in records:
-            _require_memory(role, records[role], recipes[role], request.dataset is not None)
+            require_memory_for(role, records[role], recipes[role], request)
         with progress.task(f"checking '{pair_dir}'"):
             Pair.open(pair_dir)
 
@@ -169,32 +139,6 @@ def quantize(
     return Pair(out, manifest), rows, this
 
 
-def _requested(request: Request) -> Preset:
-    """Refuse what needs no look at the pair to be refused."""
-    preset = preset_of(request.device)
-    named = {"target": request.target or preset.target, "draft": request.draft or preset.draft}
-    formats = {role: format_named(name, role, preset) for role, name in named.items()}
-    require_taken(request.both, formats)
-    if request.samples < 1:
-        raise EdgespecError(f"--num-samples must be at least 1, not {request.samples}")
-    if request.sample_tokens < calibration.FEWEST_TOKENS:
-        raise EdgespecError(
-            f"--sample-tokens must be at least {calibration.FEWEST_TOKENS}, not {request.sample_tokens}: shorter "
-            "samples show the model too little of what it will see"
-        )
-    if request.dataset not in (None, SELF):
-        calibration.read_texts(Path(str(request.dataset)))
-    for role, chosen in formats.items():
-        own = request.own.get(role, Options())  # type: ignore[call-overload]
-        check(
-            role,
-            request.device,
-            Recipe(chosen, applied(role, chosen, request.both, own)),
-            request.dataset is not None,
-        )
-    return preset
-
-
 def records_of(pair: Pair, request: Request) -> dict[Role, ModelRecord]:
     records: dict[Role, ModelRecord] = {"target": pair.manifest.target}
     if pair.manifest.draft is not None:
@@ -212,74 +156,6 @@ def records_of(pair: Pair, request: Request) -> dict[Role, ModelRecord]:
     return records
 
 
-def _recipe(
-    pair: Pair, role: Role, record: ModelRecord, request: Request, preset: Preset, progress: Progress
-) -> Recipe:
-    """What is asked for one model: the user's words, else upstream's tuned setting, else the preset."""
-    name = (request.target if role == "target" else request.draft) or (
-        preset.target if role == "target" else preset.draft
-    )
-    chosen = format_named(name, role, preset)
-    own = request.own.get(role, Options())
-    options = applied(role, chosen, request.both, own)
-    recipe = Recipe(chosen, options)
-    if name == "int4" or (preset.strict and chosen.mode == "int4_sym" and not options.given):
-        tuned = tuned_setting(record.source.id, pair.root / role)
-        if isinstance(tuned, str):
-            progress.say(f"{tuned}; the {role} gets {recipe.name}")
-        elif tuned is not None:
-            recipe = _tuned_or_not(role, recipe, tuned, request, preset, progress)
-    has_text = request.dataset is not None or (recipe.source is not None and recipe.needs_text)
-    check(role, request.device, recipe, has_text)
-    if (
-        recipe.uses_text
-        and (has_text or recipe.needs_text)
-        and "hidden_states" in input_names(pair.root / role / MODEL_FILES[0])
-    ):
-        raise EdgespecError(
-            f"the {role} is an EAGLE draft: it reads the target's hidden states, which calibration text lacks, and "
-            f"{recipe.name} would rest on zeros; compress it without text, for example with --{role} int8"
-        )
-    if chosen.grouped and preset.strict and recipe.options.group_size is None:
-        size = npu_group_size(chosen, record.parameters)
-        recipe = replace(recipe, format=replace(chosen, default_group=size))
-    return recipe
-
-
-def _tuned_or_not(
-    role: Role, recipe: Recipe, tuned: Tuned, request: Request, preset: Preset, progress: Progress
-) -> Recipe:
-    where = f"optimum-intel's tuned setting for {tuned.name}"
-    as_tuned = Recipe(FORMATS["int4_sym" if tuned.symmetric else "int4_asym"], tuned.options, where)
-    if not request.upstream:
-        return recipe
-    if preset.strict:
-        progress.say(f"{where} ({as_tuned.name}) is left aside: an NPU runs symmetric int4 only, in one group size")
-        return recipe
-    if recipe.options.given:
-        flag = FLAGS[next(iter(recipe.options.given))]
-        progress.say(f"{where} ({as_tuned.name}) is left aside, because {flag} was given")
-        return recipe
-    progress.say(f"the {role} gets {where}: {as_tuned.name}")
-    if tuned.dataset and request.dataset is None:
-        progress.say(
-            f"upstream calibrates it with {tuned.dataset}; here the target writes the text itself "
-            "(--dataset FILE for yours, --no-upstream-defaults for round-to-nearest int4)"
-        )
-    return as_tuned
-
-
-def _require_work(pair: Pair, recipes: Mapping[Role, Recipe], dataset: str | None) -> None:
-    if all(recipe.format.mode is None for recipe in recipes.values()):
-        raise EdgespecError("there is nothing to compress when every model is to be kept; choose a format for one")
-    if dataset is not None and not any(recipe.uses_text for recipe in recipes.values()):
-        raise EdgespecError(
-            f"--dataset {dataset} was given and nothing uses it: rounding to nearest looks at weights only; add --awq, "
-            "--scale-estimation, --gptq, --lora-correction or --ratio below 1, or leave the dataset out"
-        )
-    require_floating(pair, {role: recipe.format for role, recipe in recipes.items()})
-
-
 def require_floating(pair: Pair, formats: Mapping[Role, Format]) -> None:
     """Refuse to compress a model a second time."""
     for role, chosen in formats.items():
@@ -290,31 +166,6 @@ def require_floating(pair: Pair, formats: Mapping[Role, Format]) -> None:
                     f"the {role} of '{pair.root}' is compressed already ({precision}), and compressing it again would "
                     f"add to its error; start from the exported pair, or keep it as it is with --{role} none"
                 )
-
-
-def _require_memory(role: Role, record: ModelRecord, recipe: Recipe, has_text: bool) -> None:
-    """Rounding to nearest works in slices; AWQ rewrites weights in memory; statistics run the model in f32."""
-    if recipe.format.mode is None:
-        return
-    weights = record.files[MODEL_FILES[1]].bytes
-    need = min(_WORKING_BYTES, 300_000_000 + weights)
-    if recipe.needs_text or (recipe.uses_text and has_text):
-        need += round(2.2 * weights)
-    elif recipe.uses_text:
-        need += weights
-    require_memory(need, f"compressing the {role} to {recipe.name}")
-
-
-def estimate(record: ModelRecord, recipe: Recipe) -> int:
-    """Bytes the model will take at most, twice for what is compressed: once in the scratch file, once when saved. 8
-    bits a weight and a tenth, whatever the format (embeddings keep 8 bits)."""
-    total = sum(file.bytes for file in record.files.values())
-    if recipe.format.mode is None:
-        return total
-    weights = record.files[MODEL_FILES[1]].bytes
-    small = recipe.format.bits == 4 and recipe.options.ratio in (None, 1.0)
-    most = record.parameters * (8 if small else 11) // 10
-    return total - weights + 2 * min(weights, most)
 
 
 def _text(
@@ -354,13 +205,13 @@ def compress_model(
     samples = calibration.samples_for(xml, text) if text is not None and recipe.uses_text else None
     size = recipe.group_size
     try:
-        compress_ir(xml, out, recipe, preset, size, samples)
+        compress_ir(xml, out, recipe, preset, size, samples, recipe.dq_group)
     except GroupSizeError:
         if recipe.options.group_size is not None or recipe.options.fallback is not None:
             raise
         size = WHOLE_ROW
         progress.say(f"groups of {GROUP_SIZE} do not fit {record.architecture} at its width; one scale a row instead")
-        compress_ir(xml, out, recipe, preset, size, samples)
+        compress_ir(xml, out, recipe, preset, size, samples, recipe.dq_group)
     if recipe.format.bits == 4 and size != WHOLE_ROW and recipe.format.fixed_group is None:
         found = weights_by_precision(out)
         name = recipe.format.precision
@@ -388,6 +239,13 @@ def _row(role: Role, before: ModelRecord, after: ModelRecord, folder: Path, reci
     )
 
 
+_UPSTREAM: Mapping[bool | None, tuple[str, ...]] = {
+    None: (),
+    True: ("--upstream-defaults",),
+    False: ("--no-upstream-defaults",),
+}
+
+
 def described_command(pair_dir: str | Path, request: Request) -> str:
     words = ["edgespec", "quantize", str(pair_dir), "--for", request.device]
     for flag, value in (("--target", request.target), ("--draft", request.draft)):
@@ -408,4 +266,4 @@ def described_command(pair_dir: str | Path, request: Request) -> str:
             "--sample-tokens",
             str(request.sample_tokens),
         ]
-    return shlex.join([*words, *([] if request.upstream else ["--no-upstream-defaults"])])
+    return shlex.join([*words, *_UPSTREAM[request.upstream]])

@@ -116,7 +116,9 @@ def text_of_target(
     """
     if not asks:
         raise EdgespecError("there is nothing to ask the target for its own text; give --dataset FILE")
-    engine = NativeEngine(pair, device="CPU", mode="plain" if pair.draft is None else "draft")
+    record = pair.manifest.draft
+    drafts = record is not None and record.kind != "eagle3"  # such a head runs in openvino_genai alone
+    engine = NativeEngine(pair, device="CPU", mode="draft" if drafts else "plain")
     tokenizer = Tokens(pair.target)
     stream: list[int] = []
     wanted = count * tokens

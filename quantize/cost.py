@@ -89,13 +89,15 @@ class Reference:
             task.advance()
 
     def compare(self, reader: Reader | None, task: Task) -> Quality:
-        """Quality of `reader`'s model; None: of the reference's own."""
+        """Quality of `reader`'s model; None: of the reference's own. Raises EdgespecError for logits that are no
+        numbers, with which every figure would be NaN."""
         same = positions = 0
         divergence = surprise = 0.0
         written = 0
         for text, path in zip(self.texts, self._files, strict=True):
             stored = np.load(path, mmap_mode="r")
             mine = stored if reader is None else reader.logits(text.ids)
+            _require_finite(mine, "uncompressed" if reader is None else "compressed")
             for start in range(0, len(stored), 32):  # a few rows at a time: a row may have 260,000 columns
                 p, q = _log_softmax(stored[start : start + 32]), _log_softmax(mine[start : start + 32])
                 same += int((p.argmax(-1) == q.argmax(-1)).sum())
@@ -252,6 +254,12 @@ def _folder(parent: Path, name: str) -> Path:
     folder = parent / name
     folder.mkdir()
     return folder
+
+
+def _require_finite(logits: np.ndarray, which: str) -> None:
+    if not all(np.isfinite(logits[start : start + 32]).all() for start in range(0, len(logits), 32)):
+        what = "export it with --dtype bf16" if which == "uncompressed" else "choose another format, such as int8"
+        raise EdgespecError(f"the {which} model computes NaN or infinity, so nothing can be compared with it; {what}")
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -70,11 +70,17 @@ FLAGS = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A format with its options. source: the upstream setting it is, when it is one."""
+    """A format with its options. source: the upstream setting it is, when it is one.
+
+    calibrated: upstream gives it calibration text, though NNCF would do without. dq_group: the dynamic quantization
+    group that upstream stores in the model.
+    """
 
     format: Format
     options: Options = NO_OPTIONS
     source: str | None = None
+    calibrated: bool = False
+    dq_group: int | None = None
 
     @property
     def group_size(self) -> int:
@@ -82,10 +88,10 @@ class Recipe:
 
     @property
     def needs_text(self) -> bool:
-        """Whether NNCF cannot do it without calibration text."""
+        """Whether it cannot be done, or not as upstream does it, without calibration text."""
         chosen = self.options
         metric = chosen.metric not in (None, WITHOUT_DATA)
-        return bool(chosen.scale_estimation or chosen.gptq or chosen.lora_correction or metric)
+        return bool(self.calibrated or chosen.scale_estimation or chosen.gptq or chosen.lora_correction or metric)
 
     @property
     def uses_text(self) -> bool:

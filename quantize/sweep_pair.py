@@ -18,21 +18,13 @@ from edgespec.resources import PeakMemory, require_memory
 from edgespec.staging import require_absent, staged_directory, write_atomically
 
 from . import sweep
-from .assemble import (
-    MODEL_FILES,
-    Request,
-    compress_model,
-    copy_files,
-    described_command,
-    estimate,
-    records_of,
-    require_floating,
-)
+from .assemble import compress_model, copy_files, described_command, records_of, require_floating
 from .calibration import Ask
 from .compress import require_packages
 from .cost import NEW_TOKENS
 from .formats import FORMATS, Preset
 from .front import drawing
+from .plan import MODEL_FILES, Request, estimate
 from .recipe import Recipe, npu_group_size, preset_of
 from .sweep import CANDIDATES, MIN_AGREEMENT, Combination, Models
 
@@ -156,10 +148,21 @@ def measuring_device(name: str, progress: Progress) -> str:
 
 
 def _require_plain(request: Request, min_agreement: float) -> None:
-    if request.target is not None or request.draft is not None or request.both.given or request.dataset is not None:
+    own = any(options.given for options in request.own.values())
+    if request.target is not None or request.draft is not None or request.both.given or own or request.dataset:
         raise EdgespecError(
             "--sweep chooses the formats itself; leave out --target, --draft, their options and --dataset, or leave "
             "out --sweep"
+        )
+    plain = Request(device=request.device)
+    if (request.samples, request.sample_tokens, request.seed) != (plain.samples, plain.sample_tokens, plain.seed):
+        raise EdgespecError(
+            "--num-samples, --sample-tokens and --seed are for calibration text, and --sweep uses none; leave them out"
+        )
+    if request.upstream is not None:
+        raise EdgespecError(
+            "--upstream-defaults and --no-upstream-defaults choose a setting for int4, and --sweep compares round-to-"
+            "nearest formats; leave them out"
         )
     if not 0 <= min_agreement <= 1:
         raise EdgespecError(f"--min-agreement is a share of tokens, from 0 to 1, not {min_agreement:g}")

@@ -35,14 +35,20 @@ class Tuned:
 
 
 def tuned_setting(source_id: str, folder: Path) -> Tuned | str | None:
-    """Upstream's setting for a model, by the id it was exported from or `_name_or_path` of its config.json.
+    """Upstream's setting for a model, by the id it was exported from, `_name_or_path` of its config.json, or, as
+    upstream does, the last part of either (the name of a local directory).
 
     A sentence instead of a setting: there is an entry, and this program cannot follow it. None: there is none.
     """
     table = upstream_table()
-    for name in (source_id, _name_or_path(folder)):
+    names = [name for name in (source_id, _name_or_path(folder)) if name]
+    for name in names:
         if name in table:
             return _read(name, table[name])
+    for name in names:
+        for known, entry in table.items():
+            if Path(name).name == known.rpartition("/")[2]:
+                return _read(known, entry)
     return None
 
 

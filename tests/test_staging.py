@@ -10,6 +10,7 @@ import pytest
 
 from edgespec import resources
 from edgespec.errors import EdgespecError
+from edgespec.progress import Silent
 from edgespec.staging import remove_abandoned, staged_directory, write_atomically
 
 Usage = namedtuple("Usage", "total used free")
@@ -71,6 +72,28 @@ def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -
         folder.mkdir()
     assert set(remove_abandoned(tmp_path / "out")) == {dead, reused}
     assert {path.name for path in tmp_path.iterdir()} == {alive.name, other.name}
+
+
+def test_leftovers_of_a_name_that_means_something_to_glob_go_too(tmp_path: Path) -> None:
+    mine = tmp_path / ".pair[int4]*.edgespec-partial-999999999-1"
+    other = tmp_path / ".pairi.edgespec-partial-999999999-1"  # what the pattern would find
+    for folder in (mine, other):
+        folder.mkdir()
+    assert remove_abandoned(tmp_path / "pair[int4]*") == [mine]
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_a_leftover_that_stays_is_not_called_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Listener(Silent):
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    said: list[str] = []
+    leftover = tmp_path / ".out.edgespec-partial-999999999-1"
+    leftover.mkdir()
+    monkeypatch.setattr("edgespec.staging.shutil.rmtree", lambda *_, **__: None)  # as where a file in it is open
+    assert remove_abandoned(tmp_path / "out", Listener()) == []
+    assert said == [f"'{leftover.name}', left by a run that was killed, cannot be removed; delete it yourself"]
 
 
 def test_an_atomic_write_keeps_the_old_file_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,12 +87,17 @@ def _export_compressed(
 ) -> Pair:
     """Export, compress, and delete the uncompressed pair, all in one staging directory beside `output`."""
     export, quantize = load_stage("export"), load_stage("quantize")
-    _require_formats(quantize, formats)
+    request = quantize.Request(**formats)
+    quantize.check_request(request)
     require_absent(output)
     require_folder(output.absolute().parent, output.name)
     started = time.perf_counter()
+
+    def foresee(models: Any) -> int:
+        return int(quantize.foresee(models, request))
+
     with PeakMemory() as peak, staged_directory(output, progress=terminal) as staged:
-        whole = export.export_pair(target, draft, staged / "whole", room_to_compress=True, **options)
+        whole = export.export_pair(target, draft, staged / "whole", foresee=foresee, **options)
         quantize.quantize_pair(whole.root, staged / "small", progress=terminal, **formats)
         made = Pair.open(staged / "small", verify=False).manifest
         gc.collect()  # Windows removes no file that a model of quantize's still maps
@@ -104,17 +109,6 @@ def _export_compressed(
         manifest = made.model_copy(update={"made": [step]})
         write_manifest(staged, manifest)
     return Pair(output, manifest)
-
-
-def _require_formats(quantize: Any, formats: dict[str, Any]) -> None:
-    """Refuse what quantize would refuse after the long part."""
-    for option, name, known in (
-        ("--weights", formats["target"], quantize.FORMATS),
-        ("--draft-weights", formats["draft"], quantize.FORMATS),
-        ("--for", formats["device"], quantize.PRESETS),
-    ):
-        if name is not None and name not in known:
-            raise EdgespecError(f"{option} got '{name}'; choose {', '.join(known)}")
 
 
 def _as_one(steps: list[Made], formats: dict[str, Any], seconds: float, peak: PeakMemory) -> Made:
@@ -150,7 +144,8 @@ def show_pair(terminal: Terminal, pair: Pair) -> None:
         columns = ["model", "architecture", "weights", "precision", "size", "tokenizer"]
         verified = checks.get("verify", {})
         if verified:
-            columns += ["as PyTorch (top-1)", "largest difference"]
+            before = ", before compression" if "weights" in checks else ""
+            columns += [f"as PyTorch (top-1){before}", f"largest difference{before}"]
         terminal.table(
             str(pair.root),
             columns,

@@ -76,8 +76,11 @@ def run(
     num_samples: Annotated[int, typer.Option(help="Samples of calibration text.")] = 32,
     sample_tokens: Annotated[int, typer.Option(help="Tokens of a sample.")] = 256,
     upstream_defaults: Annotated[
-        bool, typer.Option(help="Use optimum-intel's tuned int4 setting for a target that has one.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            help="Use optimum-intel's tuned int4 setting for a target that has one. [default: where text and memory do]"
+        ),
+    ] = None,
     cost: Annotated[
         bool | None,
         typer.Option(help="Measure agreement, KL, perplexity, acceptance. [default: for pairs up to 2 GB of weights]"),
@@ -89,8 +92,9 @@ def run(
         bool, typer.Option("--sweep", help="Try the device's formats for target and draft, and keep the best pair.")
     ] = False,
     min_agreement: Annotated[
-        float, typer.Option(help="Of --sweep: share of top-1 tokens the winner's target must keep.")
-    ] = 0.9,
+        float | None,
+        typer.Option(help="Of --sweep: share of top-1 tokens the winner's target must keep. [default: 0.9]"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the text that the target writes.")] = 0,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -139,9 +143,15 @@ def run(
     )
     if eval_text is not None and cost is False and not sweep:
         raise EdgespecError("--eval-text is for measuring the cost, and --no-cost leaves that out; drop one of them")
+    if sweep and cost is not None:
+        raise EdgespecError("--sweep measures what every candidate costs; leave out --cost and --no-cost")
+    if min_agreement is not None and not sweep:
+        raise EdgespecError("--min-agreement chooses the winner of a sweep; add --sweep, or leave it out")
     held_out = stage.read_texts(eval_text) if eval_text is not None else None
     if sweep:
-        _sweep(terminal, stage, pair, output, request, held_out or _packaged(stage, pair, held_out=True), min_agreement)
+        texts = held_out or _packaged(stage, pair, held_out=True)
+        agreement = stage.MIN_AGREEMENT if min_agreement is None else min_agreement
+        _sweep(terminal, stage, pair, output, request, texts, agreement)
         return
 
     weights = _weight_bytes(pair)

@@ -268,6 +268,28 @@ def test_a_gguf_targets_vocabulary_is_compared(
         adopt_pair(eos, tiny_pair / "draft", tmp_path / "out")
 
 
+def test_a_bos_that_a_gguf_never_uses_is_not_compared(
+    tmp_path: Path, tiny_pair: Path, tiny_target_checkpoint: Path
+) -> None:
+    """As published Qwen files have it: an id, add_bos_token false, and none in tokenizer_config.json."""
+    unused = write_gguf(tiny_target_checkpoint, tmp_path / "unused.gguf", tokenizer__ggml__bos_token_id=5)
+    assert adopt_pair(unused, tiny_pair / "draft", tmp_path / "pair").manifest.draft is not None
+    used = write_gguf(
+        tiny_target_checkpoint,
+        tmp_path / "used.gguf",
+        tokenizer__ggml__bos_token_id=5,
+        tokenizer__ggml__add_bos_token=True,
+    )
+    with pytest.raises(EdgespecError, match="bos: 5 in the target, 0 in the draft"):
+        adopt_pair(used, tiny_pair / "draft", tmp_path / "out")
+
+
+def test_one_part_of_a_split_gguf_is_refused(tmp_path: Path, tiny_target_checkpoint: Path) -> None:
+    part = write_gguf(tiny_target_checkpoint, tmp_path / "tiny-00001-of-00003.gguf", split__count=3)
+    with pytest.raises(EdgespecError, match="is one of 3 parts of a model, and one file is read; join them with"):
+        adopt_pair(part, None, tmp_path / "out")
+
+
 def test_a_gguf_draft_is_refused(tmp_path: Path, gguf: Path, tiny_pair: Path) -> None:
     with pytest.raises(EdgespecError, match="is a GGUF file, which edgespec takes as a target only"):
         adopt_pair(tiny_pair / "target", gguf, tmp_path / "out")

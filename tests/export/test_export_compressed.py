@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgespec import resources
 from edgespec.commands.export import run
 from edgespec.errors import EdgespecError
+from edgespec.export import assemble
 from edgespec.pair import Pair
+from edgespec.quantize import Options, Request, foresee
 
 
 def test_export_goes_straight_to_compressed_weights(
@@ -44,8 +48,10 @@ def test_export_goes_straight_to_compressed_weights(
         ),
         ({"device": "gpu"}, "--draft-weights and --for are for a pair that is compressed at once"),
         ({"weights": "int8", "draft_weights": "int8"}, "--draft-weights got a format and there is no draft"),
-        ({"weights": "int3"}, "--weights got 'int3'; choose int4, "),
-        ({"weights": "int8", "device": "tpu"}, "--for got 'tpu'; choose cpu, gpu, npu"),
+        ({"weights": "int3"}, "'int3' is not a weight format for the target; choose int4, "),
+        ({"weights": "int8", "device": "tpu"}, "there is no preset for 'tpu'; choose cpu, gpu, npu"),
+        ({"weights": "int8", "device": "npu"}, "'int8' for the target does not run on an NPU; choose int4_sym"),
+        ({"weights": "none"}, "there is nothing to compress when every model is to be kept"),
         ({"early_exit": 2}, "--early-exit got 2 and '.*' has 2 layers; give a number from 1 to 1"),
         ({"early_exit": 1, "draft": "x"}, "a draft and an early exit were both given"),
     ],
@@ -58,23 +64,55 @@ def test_options_are_obeyed_or_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_disk_is_asked_for_both_before_anything_is_written(
-    tmp_path: Path, tiny_target_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lacks", ["memory", "nncf"])
+def test_what_compression_would_refuse_is_refused_before_a_model_is_converted(
+    tmp_path: Path, tiny_target_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, lacks: str
 ) -> None:
-    from edgespec.export import assemble
+    monkeypatch.setattr(assemble.conversion, "convert", lambda *_, **__: pytest.fail("a model was converted"))
+    if lacks == "memory":
+        monkeypatch.setattr(assemble, "BASE_BYTES", 0)  # so that the export itself fits
+        monkeypatch.setattr(resources, "available_memory_bytes", lambda: 100_000_000)
+        says = "compressing the target to int8_asym needs about 0.3 GB of memory and 0.1 of"
+    else:
+        found = importlib.util.find_spec
+        monkeypatch.setattr(
+            "importlib.util.find_spec", lambda name, *more: None if name == "nncf" else found(name, *more)
+        )
+        says = "quantize needs nncf, not installed here"
+    with pytest.raises(EdgespecError, match=says):
+        run(str(tiny_target_checkpoint), tmp_path / "pair", weights="int8")
+    assert list(tmp_path.iterdir()) == []
 
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_the_disk_for_both_is_asked_for_before_anything_is_written(
+    tmp_path: Path, tiny_target_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, weights: str
+) -> None:
+    """What export asks for ahead is what it needs and what quantize asks for once the model is there."""
     asked: list[int] = []
+    monkeypatch.setattr("edgespec.staging.require_disk", lambda _, need_bytes: asked.append(need_bytes))
+    run(str(tiny_target_checkpoint), tmp_path / "pair", weights=weights, draft_weights=None, json_output=True)
+    _, ahead, later = asked
+    checkpoint = assemble.open_checkpoint(str(tiny_target_checkpoint))
+    exported = checkpoint.exported_bytes("fp16")
+    assert later <= ahead - exported
+    slack = exported - 2 * checkpoint.weight_count  # the small files are a guess, of a megabyte and the tokenizer
+    assert ahead - exported - later <= slack
 
-    def enough(_: Path, need_bytes: int) -> None:
-        asked.append(need_bytes)
-        if need_bytes:
-            raise EdgespecError("no room")
 
-    monkeypatch.setattr("edgespec.staging.require_disk", enough)
-    sizes = []
-    for room in (False, True):
-        with pytest.raises(EdgespecError, match="no room"):
-            assemble.export_pair(tiny_target_checkpoint, None, tmp_path / "pair", room_to_compress=room)
-        sizes.append(asked.pop())
-    weights = assemble.open_checkpoint(str(tiny_target_checkpoint)).weight_count
-    assert sizes[1] - sizes[0] == weights * 12 // 10
+def test_an_eagle_head_is_refused_text_before_it_is_exported(tmp_path: Path, tiny_target_checkpoint: Path) -> None:
+    model = assemble.open_checkpoint(str(tiny_target_checkpoint))
+    head = assemble._foreseen(model, "fp16").model_copy(update={"kind": "eagle3"})
+    awq = Request(draft="int4", own={"draft": Options(awq=True)}, dataset="self")
+    with pytest.raises(EdgespecError, match="the draft is an EAGLE draft: it reads the target's hidden states"):
+        foresee({"draft": (head, model.folder)}, awq)
+
+
+def test_verification_is_of_the_weights_before_compression(
+    tmp_path: Path, tiny_target_checkpoint: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    run(str(tiny_target_checkpoint), tmp_path / "small", weights="int8", verify=True)
+    assert "before compression" in " ".join(capfd.readouterr().err.split())
+    run(str(tiny_target_checkpoint), tmp_path / "whole", verify=True)
+    assert "before compression" not in capfd.readouterr().err

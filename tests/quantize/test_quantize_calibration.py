@@ -74,6 +74,18 @@ def test_the_target_writes_text_of_full_length(tiny_pair: Path) -> None:
         text_of_target(pair, [], count=3, tokens=48, seed=1, progress=SILENT)
 
 
+def test_the_target_writes_alone_beside_an_eagle_head(tiny_pair: Path) -> None:
+    """The native engine cannot draft with such a head; sampling is exact, so the words are as without it."""
+    manifest = Pair.open(tiny_pair).manifest
+    assert manifest.draft is not None
+    head = manifest.draft.model_copy(update={"kind": "eagle3"})
+    texts = [
+        text_of_target(Pair(tiny_pair, one), ASKS, count=2, tokens=48, seed=1, progress=SILENT)
+        for one in (manifest.model_copy(update={"draft": head}), manifest.model_copy(update={"draft": None}))
+    ]
+    assert texts[0] == texts[1]
+
+
 def test_every_input_is_given(tiny_pair: Path) -> None:
     xml = tiny_pair / "target" / "openvino_model.xml"
     (sample,) = samples_for(xml, CalibrationText("self", ((5, 6, 7),)))

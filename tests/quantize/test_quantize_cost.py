@@ -42,6 +42,34 @@ def test_quality_is_what_the_logits_say(tmp_path: Path, tiny_pair: Path) -> None
     assert found["kl"] > 0
 
 
+@pytest.mark.parametrize(
+    ("which", "says"),
+    [("before", "the uncompressed model computes NaN or infinity"), ("after", "the compressed model computes NaN")],
+)
+def test_logits_that_are_no_numbers_are_refused(
+    tmp_path: Path, tiny_pair: Path, monkeypatch: pytest.MonkeyPatch, which: str, says: str
+) -> None:
+    before = Pair.open(tiny_pair)
+    after, _ = quantize_pair(tiny_pair, tmp_path / "out", target="int8", draft="none")
+    broken = {"before": before, "after": after}[which].target
+    init, logits = Reader.__init__, Reader.logits
+
+    def remember(self: Reader, folder: Path, vocabulary: int | None = None) -> None:
+        init(self, folder, vocabulary)
+        self.folder = folder  # type: ignore[attr-defined]
+
+    def overflow(self: Reader, ids: np.ndarray) -> np.ndarray:
+        found = logits(self, ids).copy()
+        if self.folder == broken:  # type: ignore[attr-defined]
+            found[0, 3] = np.inf
+        return found
+
+    monkeypatch.setattr(Reader, "__init__", remember)
+    monkeypatch.setattr(Reader, "logits", overflow)
+    with pytest.raises(EdgespecError, match=says):
+        measure_cost(before, after, ASKS, SILENT, max_new_tokens=8)
+
+
 def test_a_model_that_is_kept_costs_nothing(tmp_path: Path, tiny_pair: Path) -> None:
     before = Pair.open(tiny_pair)
     after, _ = quantize_pair(tiny_pair, tmp_path / "out", target="none", draft="int8")

@@ -43,12 +43,22 @@ def compressed(tmp_path: Path, use_lean: bool, model: ov.Model, **arguments: Any
 @pytest.mark.parametrize("mode", ["int8_asym", "int8_sym", "int4_sym", "int4_asym", "nf4", "mxfp4", "fp8_e4m3", "cb4"])
 def test_slices_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     monkeypatch.setattr(lean, "SLICE_ELEMENTS", 1 << 14)
+    appended: list[Any] = []
+    append = lean._Store.append
+    monkeypatch.setattr(lean._Store, "append", lambda store, part: (appended.append(store), append(store, part))[1])
     arguments: dict[str, Any] = {"mode": nncf.CompressWeightsMode(mode)}
+    if not mode.startswith("int8"):
+        arguments |= {"all_layers": True}
     if mode.startswith("int4"):
-        arguments |= {"group_size": 64, "all_layers": True}
+        arguments |= {"group_size": 64}
     upstream = compressed(tmp_path, False, embed_and_project(300, 128), **arguments)
     assert compressed(tmp_path, True, embed_and_project(300, 128), **arguments) == upstream
     assert len(upstream) > 100 * 128 // 2
+    slices = {store: appended.count(store) for store in appended}
+    if mode == "cb4":  # a codebook belongs to the whole matrix, so upstream's way is taken
+        assert slices == {}
+    else:
+        assert sorted(slices.values()) == [1, 3, 3]  # the layer whole; the table and the head in slices
 
 
 def test_large_results_lie_in_the_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

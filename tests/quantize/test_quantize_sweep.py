@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -113,6 +114,11 @@ def test_a_sweep_keeps_the_winner_and_says_why(
     [
         (Request(target="int8"), 0.9, "--sweep chooses the formats itself; leave out --target"),
         (Request(both=Options(ratio=0.5)), 0.9, "--sweep chooses the formats itself"),
+        (Request(own={"draft": Options(ratio=0.5)}), 0.9, "--sweep chooses the formats itself; leave out .* their opt"),
+        (Request(samples=8), 0.9, "--num-samples, --sample-tokens and --seed are for calibration text, and --sweep"),
+        (Request(sample_tokens=64), 0.9, "--num-samples, --sample-tokens and --seed are for calibration text"),
+        (Request(seed=3), 0.9, "--num-samples, --sample-tokens and --seed are for calibration text"),
+        (Request(upstream=False), 0.9, "--no-upstream-defaults choose a setting for int4, and --sweep compares round"),
         (Request(), 1.5, "--min-agreement is a share of tokens, from 0 to 1, not 1.5"),
         (Request(device="tpu"), 0.9, "there is no preset for 'tpu'"),
     ],
@@ -120,6 +126,20 @@ def test_a_sweep_keeps_the_winner_and_says_why(
 def test_what_a_sweep_refuses(tmp_path: Path, tiny_pair: Path, request_: Request, agreement: float, says: str) -> None:
     with pytest.raises(EdgespecError, match=says):
         sweep_pair(tiny_pair, tmp_path / "out", request_, asks=ASKS, min_agreement=agreement)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"sweep": True, "cost": True}, "--sweep measures what every candidate costs; leave out --cost"),
+        ({"sweep": True, "cost": False}, "--sweep measures what every candidate costs; leave out .*--no-cost"),
+        ({"min_agreement": 0.8}, "--min-agreement chooses the winner of a sweep; add --sweep, or leave it out"),
+    ],
+)
+def test_options_of_a_sweep_alone_or_never(tmp_path: Path, tiny_pair: Path, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(EdgespecError, match=says):
+        run(tiny_pair, tmp_path / "out", **options)
     assert not list(tmp_path.iterdir())
 
 

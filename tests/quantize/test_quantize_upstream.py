@@ -7,11 +7,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import openvino as ov
 import pytest
 
-from edgespec.pair import read_manifest, record_files, write_manifest
+from edgespec import resources
+from edgespec.errors import EdgespecError
+from edgespec.pair import Source, read_manifest, record_files, write_manifest
 from edgespec.progress import SILENT
-from edgespec.quantize import Options, Request, quantize
+from edgespec.quantize import Ask, Options, Request, quantize, quantize_pair
+from edgespec.quantize.formats import FORMATS
+from edgespec.quantize.plan import memory_need
+from edgespec.quantize.recipe import Recipe
 from edgespec.quantize.upstream import Tuned, tuned_setting, upstream_table
 
 
@@ -80,7 +86,7 @@ def test_a_tuned_setting_is_used_and_named(tmp_path: Path, tiny_pair: Path) -> N
 @pytest.mark.parametrize(
     ("request_", "precision", "says"),
     [
-        (Request(device="npu"), "int4_sym", "is left aside: an NPU runs symmetric int4 only"),
+        (Request(device="npu"), "int4_sym", "is left aside, because an NPU runs symmetric int4 only"),
         (Request(both=Options(group_size=32)), "int4_sym_g32", "is left aside, because --group-size was given"),
         (Request(upstream=False), "int4_sym_g64", None),
         (Request(target="int4_sym"), "int4_sym_g64", None),
@@ -95,3 +101,73 @@ def test_when_it_is_left_aside(
     assert (rows[0].precision_after, rows[0].source) == (precision, None)
     tuned = [line for line in progress.said if "tuned setting" in line]
     assert (tuned == []) if says is None else (says in tuned[0])
+
+
+def as_from(tiny_pair: Path, out: Path, source: str) -> Path:
+    """The pair with a target whose manifest says that it was exported from `source`."""
+    pair = Path(shutil.copytree(tiny_pair, out))
+    manifest = read_manifest(pair)
+    target = manifest.target.model_copy(update={"source": Source(id=source)})
+    write_manifest(pair, manifest.model_copy(update={"target": target}))
+    return pair
+
+
+def test_without_text_round_to_nearest_is_taken_and_said(tmp_path: Path, tiny_pair: Path) -> None:
+    """As after `export --weights int4`: nothing is there that the target could be asked."""
+    progress = Listener()
+    pair = as_from(tiny_pair, tmp_path / "in", "Qwen/Qwen3-8B")
+    _, rows = quantize_pair(pair, tmp_path / "out", target="int4", progress=progress)
+    assert (rows[0].precision_after, rows[0].source) == ("int4_sym_g64", None)
+    assert (
+        "optimum-intel's tuned setting for Qwen/Qwen3-8B (int4_asym group 128, scale estimation) is left aside, "
+        "because it needs calibration text and there is none here; the target gets round-to-nearest int4_sym group 128 "
+        "(edgespec quantize --upstream-defaults insists on the tuned one)"
+    ) in progress.said
+    says = "needs calibration text and there is none; give --dataset FILE, or --no-upstream-defaults for round-to"
+    with pytest.raises(EdgespecError, match=says):
+        quantize(pair, tmp_path / "insisted", Request(upstream=True))
+
+
+def test_without_memory_round_to_nearest_is_taken_and_said(
+    tmp_path: Path, tiny_pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress = Listener()
+    pair = as_from(tiny_pair, tmp_path / "in", "meta-llama/Llama-3.1-8B-Instruct")
+    manifest = read_manifest(pair)
+    record = manifest.target
+    rounded = memory_need(record, Recipe(FORMATS["int4"]), False)
+    monkeypatch.setattr(resources, "available_memory_bytes", lambda: rounded)
+    _, rows, _ = quantize(pair, tmp_path / "out", Request(draft="none"), progress=progress)
+    assert (rows[0].precision_after, rows[0].source) == ("int4_sym_g64", None)
+    assert any(
+        "is left aside, because it needs about 0.3 GB of memory and 0.3 GB are free" in one for one in progress.said
+    )
+    with pytest.raises(EdgespecError, match="or take --no-upstream-defaults, for round-to-nearest int4"):
+        quantize(pair, tmp_path / "insisted", Request(draft="none", upstream=True))
+
+
+def test_a_setting_that_is_insisted_on_is_not_dropped(tmp_path: Path, tiny_pair: Path) -> None:
+    pair = as_from(tiny_pair, tmp_path / "in", "meta-llama/Llama-3.1-8B-Instruct")
+    with pytest.raises(EdgespecError, match="and --group-size was given; drop one of them"):
+        quantize(pair, tmp_path / "out", Request(upstream=True, both=Options(group_size=32)))
+    with pytest.raises(EdgespecError, match="and an NPU runs symmetric int4 only, in one group size; drop one"):
+        quantize(pair, tmp_path / "out", Request(upstream=True, device="npu"))
+
+
+def test_a_local_folder_is_known_by_its_name_as_upstream_does_it(tmp_path: Path) -> None:
+    found = tuned_setting(str(tmp_path / "models" / "Qwen3-8B"), tmp_path)
+    assert isinstance(found, Tuned)
+    assert found.name == "Qwen/Qwen3-8B"
+
+
+def test_what_upstream_calibrates_gets_text_and_its_dynamic_group(tmp_path: Path, tiny_pair: Path) -> None:
+    asks = [Ask("def add(a, b):", chat=False)]
+    small = Request(draft="none", samples=1, sample_tokens=32)
+    pair = as_from(tiny_pair, tmp_path / "awq", "openlm-research/open_llama_3b_v2")
+    _, rows, made = quantize(pair, tmp_path / "out", small, asks=asks)
+    assert rows[0].recipe.endswith("AWQ")  # NNCF could do that without text, and upstream does not
+    assert made.checks["calibration"].startswith("self: 1 samples")
+    pair = as_from(tiny_pair, tmp_path / "dq", "Qwen/Qwen2.5-Coder-3B-Instruct")
+    grouped, _, _ = quantize(pair, tmp_path / "out2", small, asks=asks)
+    model = ov.Core().read_model(grouped.target / "openvino_model.xml")
+    assert model.get_rt_info(["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"]).value == "128"
