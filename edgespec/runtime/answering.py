@@ -34,6 +34,8 @@ class Answering:
         self.tokens: list[int] = []
         self.from_draft: list[bool] = []
         self.generation: Generation | None = None
+        self.last: Generation | None = None
+        """The part of it that the last engine gave, by that engine's own clock."""
         self.left_draft = False
 
     def run(self, opened: Opened, pair: Pair, gamma: int | None, threshold: float | None) -> bool:
@@ -69,6 +71,7 @@ class Answering:
         return ended
 
     def _join(self, generation: Generation) -> None:
+        self.last = generation
         first = self.generation
         if first is None:
             self.generation = generation
@@ -105,6 +108,7 @@ class Answering:
         if governor is not None:
             governor.begin()
         speculative = opened.way.speculative
+        ends = stop_ids(opened.engine) | set(self.request.sampling.stop_token_ids) if governor is not None else set()
         clock = [time.perf_counter()]  # of the call, then of its last step; a prompt's seconds once they are known
         prompt_s: list[float] = []
 
@@ -119,7 +123,7 @@ class Answering:
             self._take(tokens, [True] * drafted + [False] * (len(tokens) - drafted))
             if governor is not None:
                 governor.saw(len(tokens), seconds, speculated=True)
-                if not governor.on and not self.job.cancelled:
+                if not governor.on and not self.job.cancelled and ends.isdisjoint(tokens):
                     self.left_draft = self._worth_leaving(opened, left, prompt_s[0])
             return self.job.cancelled or self.left_draft
 
@@ -146,6 +150,14 @@ class Answering:
         if opened.vocabulary is None:
             opened.vocabulary = Vocabulary(pair.target, engine.vocab_size, sorted(engine.stop_ids))
         return Grammar(opened.vocabulary, self.request.grammar)
+
+
+def stop_ids(engine: GenaiEngine | NativeEngine) -> set[int]:
+    """Ids that end a text whatever the request says."""
+    if isinstance(engine, NativeEngine):
+        return set(engine.stop_ids)
+    config = engine._pipeline.get_generation_config()
+    return {int(config.eos_token_id), *(int(token) for token in config.stop_token_ids)}
 
 
 def plain_time(generation: Generation) -> tuple[int, float] | None:

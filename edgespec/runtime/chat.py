@@ -44,10 +44,11 @@ class Chat:
     @property
     def messages(self) -> tuple[dict[str, str], ...]:
         """The turns so far, the system's first."""
-        return tuple(dict(message) for message in self._messages)
+        return tuple(dict(message) for message in list(self._messages))
 
     def forget(self) -> None:
-        """Begin anew, with the same system message."""
+        """Begin anew, with the same system message. A turn asked for before, even if it still runs, belongs to the
+        conversation that is forgotten."""
         self._messages = list(self._first)
 
     def ask(
@@ -85,19 +86,19 @@ class Chat:
         if not message:
             raise EdgespecError("the message is empty; say something")
         turn = {"role": "user", "content": message}
-        request: Request = make_request(lambda: self._prompt_ids(turn), options, chat=True)
+        conversation = self._messages  # this list, also when `forget` has put another in its place
+        request: Request = make_request(lambda: self._prompt_ids([*conversation, turn]), options, chat=True)
 
         def work(job: Job) -> Result:
             result = self._pipeline._answer(job, request, job.deliver if emit else None)
             if result.token_ids or result.finish_reason != "cancelled":
-                self._messages += [turn, {"role": "assistant", "content": result.text}]
+                conversation.extend([turn, {"role": "assistant", "content": result.text}])
             return result
 
         return work
 
-    def _prompt_ids(self, turn: dict[str, str]) -> list[int]:
+    def _prompt_ids(self, turns: Sequence[Mapping[str, str]]) -> list[int]:
         words = self._pipeline._the_words()
-        turns = [*self._messages, turn]
         if self._raw:
             return words.encode("".join(message["content"] for message in turns))
         return words.encode(words.chat_prompt(turns))

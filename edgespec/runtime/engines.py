@@ -16,7 +16,7 @@ from ..pair import Pair
 from . import npu, probe
 from .governed import Watch
 from .governor import Governor
-from .memory import Estimate, require_room
+from .memory import Estimate, require_room, weights_file
 from .model_cache import ModelCache
 from .modes import Way
 from .placement import Placement
@@ -53,6 +53,7 @@ class Engines:
         memory_limit_bytes: int | None,
         lengths: npu.Lengths,
     ) -> None:
+        """settings: the app's own, over those of a tuned profile."""
         self._pair = pair
         self._settings = dict(settings)
         self._cache = cache
@@ -89,9 +90,10 @@ class Engines:
         elif on_npu and lengths is not None:
             self._lengths = lengths
         if found is None:
-            needed = self._make_room(way)
-            self._probe(way, place.device, draft_device)
-            found = self._load(way, place.device, draft_device, governor, on_npu, adapters)
+            settings = {**place.settings_for(way), **self._settings}
+            needed = self._make_room(way, settings)
+            self._probe(way, place.device, draft_device, settings)
+            found = self._load(way, place.device, draft_device, settings, governor, on_npu, adapters)
             found.estimate = needed
             self._opened[key] = found
             if self._cache is not None:
@@ -100,11 +102,11 @@ class Engines:
 
     @property
     def opened(self) -> tuple[Opened, ...]:
-        return tuple(self._opened.values())
+        return tuple(list(self._opened.values()))  # a snapshot: other threads look on
 
-    def _make_room(self, way: Way) -> Estimate:
+    def _make_room(self, way: Way, settings: Mapping[str, Any]) -> Estimate:
         """Refuse what does not fit; where it would without the engines that are open, those are freed."""
-        precision = str(self._settings.get("KV_CACHE_PRECISION", "u8")).lower().strip("<>").removeprefix("type: ")
+        precision = str(settings.get("KV_CACHE_PRECISION", "u8")).lower().strip("<>").removeprefix("type: ")
         how: dict[str, Any] = {
             "context": self._context,
             "cache_precision": precision,
@@ -122,24 +124,24 @@ class Engines:
         how["free_bytes"] = self._memory_limit_bytes
         return require_room(self._pair, way, **how)
 
-    def _probe(self, way: Way, device: str, draft_device: str | None) -> None:
+    def _probe(self, way: Way, device: str, draft_device: str | None, settings: Mapping[str, Any]) -> None:
         if not probe.risky(device) and not probe.risky(draft_device or device):
             return
         if npu.emulation() and npu.is_npu(device):
             return
         manifest = self._pair.manifest
-        files = [model.files["openvino_model.bin"].sha256 for model in (manifest.target, manifest.draft) if model]
+        files = [model.files[weights_file(model)].sha256 for model in (manifest.target, manifest.draft) if model]
         facts = {
             "machine": fingerprint(),
             "files": files,
             "way": way.name,
             "device": device,
             "draft_device": draft_device,
-            "settings": {name: str(value) for name, value in self._settings.items()},
+            "settings": {name: str(value) for name, value in settings.items()},
         }
         if self._probed.passed(facts):
             return
-        plain = {name: value for name, value in self._settings.items() if isinstance(value, str | int | float | bool)}
+        plain = {name: value for name, value in settings.items() if isinstance(value, str | int | float | bool)}
         reason = probe.attempt(
             f"{__name__}:try_out",
             {
@@ -166,9 +168,16 @@ class Engines:
         return {"CACHE_DIR": str(self._cache.folder)}
 
     def _load(
-        self, way: Way, device: str, draft_device: str | None, governor: Governor | None, on_npu: bool, adapters: Any
+        self,
+        way: Way,
+        device: str,
+        draft_device: str | None,
+        settings: Mapping[str, Any],
+        governor: Governor | None,
+        on_npu: bool,
+        adapters: Any,
     ) -> Opened:
-        settings = {**self._cached(device), **self._settings}
+        settings = {**self._cached(device), **settings}
         if way.engine == "native":
             engine = NativeEngine(
                 self._pair, device=device, draft_device=draft_device, mode=way.mode, settings=settings

@@ -76,6 +76,11 @@ class Governor:
         """Over the window, or the last that was known while speculation is off; None while unknown."""
         return self._gain(self._window) if self.on else self._last_gain
 
+    @property
+    def would_speculate(self) -> bool:
+        """Whether an answer that began now would, at least now and then; asking changes nothing."""
+        return self.on or self.interleaves or self._trial is not None or self._since_off >= self._pause
+
     def speculate(self) -> bool:
         """Whether the next step (or answer) is to speculate."""
         if self.on:

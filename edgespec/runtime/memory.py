@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EdgespecError
-from ..pair import Pair
+from ..pair import GGUF_FILE, ModelRecord, Pair
 from ..resources import available_memory_bytes
 from .modes import Way
 
@@ -93,18 +93,32 @@ class Estimate:
         )
 
 
+def weights_file(record: ModelRecord) -> str:
+    return GGUF_FILE if record.kind == "gguf" else "openvino_model.bin"
+
+
+def shape_of(pair: Pair) -> Shape | None:
+    """Of the target; None where no config.json tells: a GGUF file has none."""
+    return None if pair.manifest.target.kind == "gguf" else Shape.read(pair.target)
+
+
 def estimate(pair: Pair, way: Way, *, context: int | None = None, cache_precision: str = "u8") -> Estimate:
-    """What running `pair` in `way` takes. context: tokens of prompt and answer to plan for."""
-    models = [pair.target] + ([pair.draft] if way.drafts and pair.draft else [])
-    shapes = [Shape.read(folder) for folder in models]
-    limit = shapes[0].context
+    """What running `pair` in `way` takes. context: tokens of prompt and answer to plan for. Of a GGUF target the
+    weights alone are known beforehand."""
+    manifest = pair.manifest
+    target = shape_of(pair)
+    shapes = [target] if target else []
+    weights = [(pair.target / weights_file(manifest.target)).stat().st_size]
+    if way.drafts and pair.draft and manifest.draft:
+        shapes.append(Shape.read(pair.draft))
+        weights.append((pair.draft / weights_file(manifest.draft)).stat().st_size)
+    limit = target.context if target else None
     context = context or min(limit or PLANNED_CONTEXT, PLANNED_CONTEXT)
-    weights = [(folder / "openvino_model.bin").stat().st_size for folder in models]
     return Estimate(
         target_bytes=weights[0],
         draft_bytes=sum(weights[1:]),
         cache_bytes=sum(shape.cache_bytes(context, cache_precision) for shape in shapes),
-        workspace_bytes=max(shape.workspace_bytes(context) for shape in shapes),
+        workspace_bytes=max((shape.workspace_bytes(context) for shape in shapes), default=0),
         context=context,
     )
 
@@ -135,10 +149,11 @@ def _what_would_fit(pair: Pair, way: Way, needed: Estimate, room: float, cache_p
     shorter = next((size for size in (needed.context >> n for n in range(1, 6)) if size >= 128 and fits(size, way)), 0)
     if shorter:
         offers.append(f"context={shorter}")
-    if way.drafts and fits(needed.context, Way("native", "adaptive-copy")):
+    gguf = pair.manifest.target.kind == "gguf"
+    if way.drafts and not gguf and fits(needed.context, Way("native", "adaptive-copy")):
         offers.append("mode 'native-adaptive-copy', which needs no draft")
     bits = 16 if "16" in pair.manifest.target.precision else 8 if "int8" in pair.manifest.target.precision else 4
-    for name, fewer in (("int8", 8), ("int4", 4)):
+    for name, fewer in () if gguf else (("int8", 8), ("int4", 4)):
         smaller = needed.total_bytes - needed.target_bytes * (1 - fewer / bits)
         if fewer < bits and smaller <= room:
             offers.append(f"the target in {name} (edgespec quantize), about {_gb(round(smaller))} in all")

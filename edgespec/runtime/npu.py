@@ -96,7 +96,13 @@ def with_gamma(pair: Pair, gamma: int, folder: Path) -> Pair:
 
     The pair itself is not touched. Files are hard links where the disk allows, else copies.
     """
-    root = folder / f"{pair.manifest.target.files['openvino_model.bin'].sha256[:16]}-g{gamma}"
+    if pair.manifest.target.kind == "gguf":
+        raise EdgespecError(
+            f"the target of '{pair.root}' is a GGUF file, and a draft on an NPU needs an OpenVINO model"
+        )
+    models = [model for model in (pair.manifest.target, pair.manifest.draft) if model]
+    hashes = "-".join(model.files["openvino_model.bin"].sha256[:16] for model in models)
+    root = folder / f"{hashes}-g{gamma}"
     for role in ("target", "draft") if pair.draft else ("target",):
         target = root / role
         target.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from . import npu, routing
 from .answering import Answering, plain_time
 from .engines import Engines, Opened
 from .governor import Governor
-from .memory import Shape
+from .memory import shape_of
 from .model_cache import DEFAULT, LIMIT_BYTES, ModelCache
 from .modes import GENAI_PLAIN, NATIVE_PLAIN, Way, parse
 from .placement import LAST_RESORT, Placement, place
@@ -30,7 +31,7 @@ from .results import Explanation, FinishReason, Metrics, Piece, Result
 from .routing import Choice, Wishes
 from .streams import AsyncStream, Stream
 from .text import Words
-from .worker import Busy, Job, Worker
+from .worker import SLICE_S, Busy, Job, Worker
 
 if TYPE_CHECKING:
     from .chat import Chat
@@ -74,6 +75,8 @@ class SpecPipeline:
         Raises EdgespecError; with `background`, the calls do.
         """
         self._way = parse(mode, gamma, threshold)
+        if draft_device is not None and self._way is not None and not self._way.drafts:
+            raise EdgespecError(f"a draft device was given for mode '{mode}', which uses no draft; leave it out")
         if busy not in ("queue", "refuse"):
             raise EdgespecError(f"busy must be 'queue' or 'refuse', not '{busy}'")
         self._pair = pair if isinstance(pair, Pair) else None
@@ -93,6 +96,7 @@ class SpecPipeline:
         self._engines: Engines | None = None
         self._problem: EdgespecError | None = None
         self._ready = False
+        self._loaded = threading.Event()  # whichever way loading ended
         self._worker = Worker(busy)
         self._finalizer = weakref.finalize(self, _abandon, self._worker)
         if background:
@@ -139,7 +143,7 @@ class SpecPipeline:
 
     def stop(self) -> None:
         """End the running answer at its next step, and those that wait before they begin; what came so far is their
-        result. Returns at once, from any thread."""
+        result. Loading goes on. Returns at once, from any thread."""
         self._worker.cancel_all()
 
     # ---- life ------------------------------------------------------------------------------------------------------
@@ -156,8 +160,12 @@ class SpecPipeline:
         return self._the_words().has_template
 
     def wait_until_ready(self) -> None:
-        """Wait for background loading. Raises EdgespecError when it failed."""
-        self._worker.call(lambda job: self._require_loaded(), always=True)
+        """Wait for background loading, not for answers. Raises EdgespecError when it failed."""
+        self._worker.refuse_own_thread()
+        while not self._loaded.wait(SLICE_S):  # in slices, for Ctrl-C: see worker
+            pass
+        self._worker.require_open()
+        self._require_loaded()
 
     def close(self) -> None:
         """Stop what runs, wait for it (and for loading, which cannot be interrupted), and free the models. Later calls
@@ -177,7 +185,7 @@ class SpecPipeline:
     def choose(self, **options: Unpack[Options]) -> tuple[str, str]:
         """The mode a request with these options is answered in as things stand, and why."""
         self.wait_until_ready()
-        choice = self._choices(make_request(list, options))[0]
+        choice = self._foreseen(make_request(list, options))
         return choice.way.name, choice.why
 
     def explain(self) -> Explanation:
@@ -191,15 +199,15 @@ class SpecPipeline:
         lines.append(f"settings: {describe(self._effective_settings())}")
         for kind, options in (("greedy", Options()), ("sampling", Options(temperature=1.0))):
             try:
-                choice = self._choices(make_request(list, options))[0]
+                choice = self._foreseen(make_request(list, options))
                 lines.append(f"{kind}: mode '{choice.way.name}', {choice.why}")
             except EdgespecError as error:
                 lines.append(f"{kind}: refused, {error}")
-        lines += [f"passed over: {name} on {device}: {why}" for (name, device), why in self._fallen.items()]
+        lines += [f"passed over: {name} on {device}: {why}" for (name, device), why in list(self._fallen.items())]
         for opened in self._the_engines.opened:
             takes = f", {opened.estimate.sentence()}" if opened.estimate else ""
             lines.append(f"loaded: {opened.way.name} on {opened.device}{takes}")
-        for name, governor in self._governors.items():
+        for name, governor in list(self._governors.items()):
             lines.append(f"governor of {name}: {governor.sentence()}")
         lines.append(self._cache.sentence() if self._cache else "compiled models are not kept")
         return Explanation(tuple(lines))
@@ -210,20 +218,26 @@ class SpecPipeline:
         """What most requests will need. In auto mode a way that does not load is passed over."""
         stop_upstream_reports()
         self._pair = self._pair or Pair.open(self._root)
+        if self._draft_device is not None and self._pair.draft is None:
+            raise EdgespecError(
+                f"the draft device '{self._draft_device}' was given, and the pair '{self._root}' has no draft; leave "
+                "it out"
+            )
         self._place = place(self._pair, self._device, self._draft_device, auto=self._way is None)
-        self._words = Words(self._pair.target)
-        shape = Shape.read(self._pair.target)
-        limits = [limit for limit in (self._context, shape.context) if limit]
+        self._words = Words(self._pair.loadable_target)
+        shape = shape_of(self._pair)
+        longest = shape.context if shape else None
+        limits = [limit for limit in (self._context, longest) if limit]
         if self._context is not None and self._context < 2:
             raise EdgespecError(f"context must be at least 2 tokens, one to read and one to write, not {self._context}")
-        if self._context and shape.context and self._context > shape.context:
+        if self._context and longest and self._context > longest:
             raise EdgespecError(
-                f"context={self._context} was asked for and this model's is {shape.context}; leave it out, or less"
+                f"context={self._context} was asked for and this model's is {longest}; leave it out, or less"
             )
         self._limit = min(limits) if limits else None
         self._engines = Engines(
             self._pair,
-            self._effective_settings(),
+            self._settings,
             cache=self._cache,
             context=self._context,
             memory_limit_bytes=self._memory_limit_bytes,
@@ -236,6 +250,7 @@ class SpecPipeline:
                 raise EdgespecError(f"mode '{self._way.name}' cannot be used: {reason}")
         self._pick(make_request(list, Options()))
         self._ready = True
+        self._loaded.set()
 
     def _unload(self, job: Job) -> None:
         if self._engines is not None:
@@ -257,7 +272,9 @@ class SpecPipeline:
             opened, choice = self._plain_partner(choice)
         generation = answering.generation
         assert generation is not None
-        self._note_plain_pace(choice, generation)
+        assert answering.last is not None
+        if not job.cancelled:  # else the clock holds steps that were computed and dropped
+            self._note_plain_pace(choice, answering.last)
         return self._result(answering, generation, opened, choice, queued_s)
 
     def _pick(self, request: Request, prompt: int = 1, answer: int = 1) -> tuple[Opened, Choice]:
@@ -265,7 +282,7 @@ class SpecPipeline:
         refusal: EdgespecError | None = None
         for choice in self._choices(request):
             if choice.governed and not self._speculates(choice):
-                choice = Choice(self._plain_of(choice.way), self._governor(choice.way).sentence())
+                choice = self._governed_off(choice)
             try:
                 return self._open(choice, prompt, answer), choice
             except EdgespecError as error:
@@ -279,24 +296,34 @@ class SpecPipeline:
         assert refusal is not None
         raise refusal
 
+    def _foreseen(self, request: Request) -> Choice:
+        """What `_pick` would begin with, for any thread: nothing is loaded, and no governor is moved."""
+        choice = self._choices(request)[0]
+        governor = self._governors.get(choice.way.name) if choice.governed else None
+        return choice if governor is None or governor.would_speculate else self._governed_off(choice)
+
+    def _governed_off(self, choice: Choice) -> Choice:
+        return Choice(self._plain_of(choice.way), self._governor(choice.way).sentence())
+
     def _choices(self, request: Request) -> list[Choice]:
         """What to try, best first; never empty. Raises EdgespecError for what an explicit mode cannot do."""
         wishes = self._wishes(request)
+        place = self._place  # one and the same, should the worker move to the last resort meanwhile
         if self._way is not None:
-            return [routing.explicit(self._way, wishes, self._place)]
-        found = routing.ways(wishes, self._place)
-        standing = [choice for choice in found if (choice.way.name, self._place.device) not in self._fallen]
+            return [routing.explicit(self._way, wishes, place)]
+        found = routing.ways(wishes, place)
+        standing = [choice for choice in found if (choice.way.name, place.device) not in self._fallen]
         if not found:
             raise EdgespecError(
-                f"nothing on {self._place.device} can do this: {routing.why_not(GENAI_PLAIN, wishes, self._place)}; "
-                f"{routing.why_not(NATIVE_PLAIN, wishes, self._place)}"
+                f"nothing on {place.device} can do this: {routing.why_not(GENAI_PLAIN, wishes, place)}; "
+                f"{routing.why_not(NATIVE_PLAIN, wishes, place)}"
             )
         if not standing:  # all were passed over: the last may have been a passing trouble, such as full memory
             standing = found[-1:]
         skipped = found[: found.index(standing[0])]
         if skipped:
             first = skipped[0].way.name
-            reason = self._fallen[first, self._place.device]
+            reason = self._fallen[first, place.device]
             why = f"{standing[0].why}; mode '{first}' could not be loaded: {reason}"
             standing[0] = Choice(standing[0].way, why, standing[0].governed)
         return standing
@@ -310,6 +337,7 @@ class SpecPipeline:
             head=draft is not None and draft.kind == "eagle3",
             adapters=bool(self._adapters),
             chat=request.chat,
+            gguf=self._the_pair.manifest.target.kind == "gguf",
         )
 
     def _open(self, choice: Choice, prompt: int, answer: int) -> Opened:
@@ -328,16 +356,13 @@ class SpecPipeline:
         moved = place(self._the_pair, LAST_RESORT, None, auto=True)
         why = f"nothing could be loaded on {was} ({refusal}), so the CPU is used"
         self._place = Placement(LAST_RESORT, None, why, moved.profile, moved.profile_reason)
+        self._governors = {}  # they measured the other device
 
     # ---- the governor ----------------------------------------------------------------------------------------------
 
     def _governor(self, way: Way) -> Governor:
-        if way.name not in self._governors:
-            profile = self._place.profile
-            known = None
-            if profile is not None and way.engine == "genai":
-                known = 1 / profile.plain.tokens_per_second
-            self._governors[way.name] = Governor(plain_s=known, interleaves=way.engine == "native")
+        if way.name not in self._governors:  # a profile's tokens/s hold the prompt's pass: no pace of decoding
+            self._governors[way.name] = Governor(interleaves=way.engine == "native")
         return self._governors[way.name]
 
     def _speculates(self, choice: Choice) -> bool:
@@ -481,6 +506,8 @@ class SpecPipeline:
     def _require_loaded(self) -> None:
         if self._problem is not None:
             raise EdgespecError(str(self._problem)) from self._problem
+        if not self._ready:
+            raise EdgespecError("this pipeline was closed before it was loaded; make a new SpecPipeline")
 
     def _the_words(self) -> Words:
         assert self._words is not None, "it is loaded before anything is asked"
@@ -499,14 +526,17 @@ class SpecPipeline:
 
 def _load_in_background(me: weakref.ref[SpecPipeline], job: Job) -> None:
     pipeline = me()
-    if pipeline is None or job.cancelled:
+    if pipeline is None:
         return
     try:
-        pipeline._load()
+        if not job.cancelled:  # by `close`
+            pipeline._load()
     except EdgespecError as error:
         pipeline._problem = error
     except BaseException as error:
         pipeline._problem = EdgespecError(f"loading failed: {type(error).__name__}: {error}")
+    finally:
+        pipeline._loaded.set()
 
 
 def _abandon(worker: Worker) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..devices import require_device
 from ..errors import EdgespecError
 from ..pair import Pair
 from ..profile import Here, Profile, profile_for
+from .modes import Way
 from .npu import is_npu
 
 LAST_RESORT = "CPU"
@@ -31,6 +34,13 @@ class Placement:
     @property
     def npu(self) -> bool:
         return is_npu(self.device) or is_npu(self.draft_device)
+
+    def settings_for(self, way: Way) -> Mapping[str, Any]:
+        """The tuned profile's: plain decoding on the engine it was measured on has its own."""
+        if self.profile is None:
+            return {}
+        plain = self.profile.plain
+        return plain.settings if not way.speculative and way.engine == plain.engine else self.profile.settings
 
 
 def place(pair: Pair, device: str, draft_device: str | None, *, auto: bool) -> Placement:

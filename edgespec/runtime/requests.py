@@ -15,8 +15,10 @@ MAX_NEW_TOKENS = 128
 
 class Options(TypedDict, total=False):
     """Of every call that answers. max_new_tokens: at most; the model's context may end the answer before. temperature
-    0 is greedy. stop: strings that end the answer and do not belong to it. json_schema (a dict or text), regex,
-    lark_grammar: at most one, what the answer must follow. For the others see edgespec.sampling.Sampling."""
+    0 is greedy. seed: repeats a sampled answer in a mode that no clock decides, such as native-draft; in auto the
+    governor's clock decides what is drafted, and so which numbers are drawn. stop: strings that end the answer and do
+    not belong to it. json_schema (a dict or text), regex, lark_grammar: at most one, what the answer must follow. For
+    the others see edgespec.sampling.Sampling."""
 
     max_new_tokens: int
     temperature: float

@@ -16,6 +16,7 @@ from .placement import Placement
 
 HYBRID = Way("native", "hybrid")
 HEAD = Way("genai", "eagle3")
+DRAFT = Way("genai", "draft")
 COPY = Way("native", "adaptive-copy")
 
 
@@ -31,7 +32,8 @@ class Choice:
 @dataclass(frozen=True)
 class Wishes:
     """What of a request and a pipeline bears on the way. constrained: a grammar holds the answer. head: the
-    draft is an EAGLE-3 head, which only mode eagle3 can use."""
+    draft is an EAGLE-3 head, which only mode eagle3 can use. gguf: the target is a GGUF file, which only openvino-genai
+    reads."""
 
     sampling: Sampling
     constrained: bool
@@ -39,6 +41,7 @@ class Wishes:
     adapters: bool
     chat: bool = False
     head: bool = False
+    gguf: bool = False
 
 
 def explicit(way: Way, wishes: Wishes, place: Placement) -> Choice:
@@ -59,6 +62,8 @@ def why_not(way: Way, wishes: Wishes, place: Placement) -> str | None:
     if wishes.adapters and (way.engine == "native" or way.drafts):
         what = "the native engine applies none" if way.engine == "native" else "the draft would have to have them too"
         return f"LoRA adapters were given and {what}"
+    if wishes.gguf and way.engine == "native":
+        return "the target is a GGUF file, which the native engine does not read"
     if way.engine == "native":
         on_npu = npu.is_npu(place.device) or (way.drafts and npu.is_npu(place.draft_device))
         return "an NPU runs models of fixed shape only, which the native engine does not drive" if on_npu else None
@@ -84,6 +89,8 @@ def ways(wishes: Wishes, place: Placement) -> list[Choice]:
         found = _on_an_npu(wishes, place)
     elif wishes.adapters:
         found = [Choice(GENAI_PLAIN, "LoRA adapters run on openvino-genai, and a draft would not have them")]
+    elif wishes.gguf:
+        found = _of_a_gguf(wishes, place)
     else:
         found = _elsewhere(wishes, place)
     return [choice for choice in found if why_not(choice.way, wishes, place) is None]
@@ -107,13 +114,31 @@ def _on_an_npu(wishes: Wishes, place: Placement) -> list[Choice]:
     return [Choice(GENAI_PLAIN, f"the tuned mode is '{tuned.way.name}', but {why_not(tuned.way, wishes, place)}")]
 
 
+def _of_a_gguf(wishes: Wishes, place: Placement) -> list[Choice]:
+    """With stop strings plainly: see `_holds`."""
+    tuned = _tuned(place)
+    found = [tuned] if tuned is not None else []
+    if wishes.has_draft:
+        found.append(Choice(DRAFT, "the target is a GGUF file, and the pair has a draft", True))
+    plain = Choice(GENAI_PLAIN, "the target is a GGUF file, decoded plainly")
+    return [*(choice for choice in found if _holds(choice.way, wishes) is None), plain]
+
+
+def _holds(way: Way, wishes: Wishes) -> str | None:
+    """Why a request with stop strings is not `way`'s: a string may begin in one step and end in another, and what has
+    been streamed by then cannot be taken back. The native engine holds such tokens until it is known."""
+    if wishes.sampling.stop_strings and way.engine == "genai":
+        return "the native engine alone holds back what may be the beginning of a stop string"
+    return None
+
+
 def _elsewhere(wishes: Wishes, place: Placement) -> list[Choice]:
     sampled = not wishes.sampling.greedy
     found: list[Choice] = []
     tuned = _tuned(place)
     because = ""
     if tuned is not None:
-        reason = why_not(tuned.way, wishes, place)
+        reason = why_not(tuned.way, wishes, place) or _holds(tuned.way, wishes)
         if reason is None:
             found.append(tuned)
             if not tuned.way.speculative:
@@ -121,22 +146,23 @@ def _elsewhere(wishes: Wishes, place: Placement) -> list[Choice]:
         else:
             because = f"; the tuned mode is '{tuned.way.name}', but {reason}"
     kind = "sampling" if sampled else "greedy"
-    if wishes.head:
+    if wishes.head and _holds(HEAD, wishes) is None:
         found.append(Choice(HEAD, f"{kind}, and the pair's draft is an EAGLE-3 head{because}", True))
-    elif wishes.has_draft:
+    elif wishes.has_draft and not wishes.head:
         exact = ", by exact acceptance, which keeps the target's distribution" if sampled else ""
         found.append(
             Choice(
                 HYBRID, f"{kind}, and the pair has a draft: drafts or copies as far as it pays{exact}{because}", True
             )
         )
-    else:
+    elif not wishes.has_draft:
         found.append(
             Choice(COPY, f"{kind}, and the pair has no draft: copies from the context as far as it pays{because}", True)
         )
     if wishes.has_draft:
         found.append(Choice(COPY, "copies from the context as far as it pays", True))
-    return [*found, *_plain("native" if wishes.constrained or wishes.chat else "genai")]
+    native = wishes.constrained or wishes.chat or bool(wishes.sampling.stop_strings)
+    return [*found, *_plain("native" if native else "genai")]
 
 
 def _plain(first: str) -> Sequence[Choice]:

@@ -17,7 +17,7 @@ from ..errors import EdgespecError
 Busy = Literal["queue", "refuse"]
 """What becomes of a call while another one is answered."""
 
-_SLICE_S = 0.2
+SLICE_S = 0.2
 """How long a wait lasts before Ctrl-C is looked for, which Windows does not deliver into a wait."""
 
 
@@ -28,6 +28,7 @@ class Job:
         """deliver: called on the worker's thread with what `work` sends and returns; with the exception it raised."""
         self.work = work
         self.deliver = deliver
+        self.answers = True  # loading does not: `stop` is not meant for it, and nobody is busy with it
         self.cancelled = False
         self.asked_at = time.perf_counter()
 
@@ -56,11 +57,13 @@ class Worker:
         return not self._pending
 
     def submit(self, job: Job, *, always: bool = False) -> None:
-        """Put `job` in line. always: not refused for being busy. Raises EdgespecError."""
+        """Put `job` in line. always: it is no answer, so it is not refused for being busy, makes nobody busy, and ends
+        by `close` alone. Raises EdgespecError."""
+        job.answers = not always
         with self._lock:
-            if self._closed:
-                raise EdgespecError("this pipeline is closed; make a new SpecPipeline")
-            if self._pending and self._busy == "refuse" and not always:
+            self.require_open()
+            busy = any(other.answers and not other.cancelled for other in self._pending)
+            if busy and self._busy == "refuse" and not always:
                 raise EdgespecError(
                     "this pipeline is answering another call, and was made with busy='refuse'; wait for that one, stop "
                     "it, or use busy='queue'"
@@ -83,16 +86,22 @@ class Worker:
             raise error
         return value
 
+    def require_open(self) -> None:
+        """Raises EdgespecError once `close` was called."""
+        if self._closed:
+            raise EdgespecError("this pipeline is closed; make a new SpecPipeline")
+
     def refuse_own_thread(self) -> None:
         """A wait on the worker's thread for the worker would never end."""
         if threading.current_thread() is self._thread:
             raise EdgespecError("a pipeline cannot be called from its own thread; call it from another one")
 
     def cancel_all(self) -> None:
-        """The running job and those in line end at their next step."""
+        """The running answer and those in line end at their next step."""
         with self._lock:
             for job in self._pending:
-                job.cancel()
+                if job.answers:
+                    job.cancel()
 
     def close(self, last: Callable[[Job], Any]) -> None:
         """Cancel everything, do `last`, end the thread. A second call waits for the first."""
@@ -131,7 +140,7 @@ def patiently(items: queue.SimpleQueue[Any], job: Job) -> Any:
     """The next item; Ctrl-C meanwhile cancels `job`."""
     while True:
         try:
-            return items.get(timeout=_SLICE_S)
+            return items.get(timeout=SLICE_S)
         except queue.Empty:
             continue
         except BaseException:

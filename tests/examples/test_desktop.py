@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from edgespec import Pair
+from edgespec.runtime.answering import Answering
 
 LIMIT_S = 60.0
 
@@ -42,6 +44,21 @@ def window(desktop: ModuleType, app: Any, self_draft_pair: Pair) -> Iterator[Any
     opened.close()
 
 
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Answers are held behind a step until it is set, or they are cancelled."""
+    opened, take = threading.Event(), Answering._take
+
+    def take_and_hold(self: Answering, tokens: Sequence[int], flags: Sequence[bool]) -> None:
+        take(self, tokens, flags)
+        while not opened.wait(0.01) and not self.job.cancelled:
+            pass
+
+    monkeypatch.setattr(Answering, "_take", take_and_hold)
+    yield opened
+    opened.set()
+
+
 def wait(app: Any, until: Callable[[], bool]) -> None:
     """Let the window work until something is so; the test fails when it never is.
 
@@ -63,7 +80,9 @@ def colours(widget: Any) -> Counter[str]:
     return Counter(image.pixelColor(x, y).name() for x in range(image.width()) for y in range(image.height()))
 
 
-def test_it_loads_behind_an_open_window_streams_and_tints(desktop: ModuleType, app: Any, window: Any) -> None:
+def test_it_loads_behind_an_open_window_streams_and_tints(
+    desktop: ModuleType, app: Any, window: Any, gate: threading.Event
+) -> None:
     assert window.isVisible() and not window.go.isEnabled() and "Loading" in window.status.text()
     wait(app, window.go.isEnabled)
     assert "device: CPU" in window.status.text()
@@ -72,6 +91,7 @@ def test_it_loads_behind_an_open_window_streams_and_tints(desktop: ModuleType, a
     window.go.click()
     wait(app, lambda: "tokens/s" in window.status.text())
     assert window.stop.isEnabled()
+    gate.set()
     wait(app, window.go.isEnabled)
     assert "from the draft" in window.status.text() and window.text.toPlainText().startswith("def add(a, b):")
     assert len(window.text.toPlainText()) > len("def add(a, b):")
@@ -82,7 +102,7 @@ def test_it_loads_behind_an_open_window_streams_and_tints(desktop: ModuleType, a
     assert colours(window.text)[desktop.TINT.name()] == 0
 
 
-def test_stop_stops(app: Any, window: Any) -> None:
+def test_stop_stops(app: Any, window: Any, gate: threading.Event) -> None:
     wait(app, window.go.isEnabled)
     window.prompt.setText("class")
     window.go.click()

@@ -142,8 +142,8 @@ def test_what_a_good_head_proposes_is_accepted(tmp_path: Path, target: Path, hea
 
 def test_the_runtime_takes_it_by_itself_and_says_why(pair: Pair) -> None:
     with SpecPipeline(pair) as pipeline:
-        assert pipeline.choose(Sampling()) == ("eagle3", "greedy decoding, and the pair's draft is an EAGLE-3 head")
-        assert pipeline.choose(Sampling(temperature=0.8))[0] == "lookup"
+        assert pipeline.choose() == ("eagle3", "greedy, and the pair's draft is an EAGLE-3 head")
+        assert pipeline.choose(temperature=0.8)[0] == "native-adaptive-copy"
         assert pipeline.generate(PROMPT, max_new_tokens=4).metrics.mode == "eagle3"
 
 
@@ -153,7 +153,7 @@ def test_modes_that_cannot_run_it_say_so(pair: Pair, tiny_pair: Path) -> None:
     )
     with pytest.raises(EdgespecError, match=says.format("draft")):
         GenaiEngine(pair, device="CPU", mode="draft")
-    with pytest.raises(EdgespecError, match=says.format("draft")):
+    with pytest.raises(EdgespecError, match="mode 'draft' cannot be used: the pair's draft is an EAGLE-3 head"):
         SpecPipeline(pair, mode="draft")
     with pytest.raises(EdgespecError, match=says.format("native-draft")):
         NativeEngine(pair, device="CPU", mode="draft")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from gating import Gate
 
 from edgespec import SpecPipeline
+from edgespec.runtime.answering import Answering
 from edgespec.settings import EXACT
 
 TEMPLATE = (
@@ -40,3 +42,18 @@ def chat_pair(
         config = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps(config | {"chat_template": TEMPLATE}), encoding="utf-8")
     return export_pair(folder / "target", folder / "draft", folder / "pair").root
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    held, take, steps = Gate(), Answering._take, dict[int, int]()
+
+    def take_and_hold(self: Answering, tokens: Sequence[int], flags: Sequence[bool]) -> None:
+        take(self, tokens, flags)
+        steps[id(self)] = steps.get(id(self), 0) + 1
+        if steps[id(self)] == held.step and not held.opened.is_set():
+            held.hold(self)
+
+    monkeypatch.setattr(Answering, "_take", take_and_hold)
+    yield held
+    held.opened.set()

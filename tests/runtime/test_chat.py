@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from gating import Gate
 from rich.console import Console
 from rich.text import Text
 
@@ -37,16 +38,32 @@ def test_a_model_without_a_template_says_so(pipeline: SpecPipeline) -> None:
         pipeline.chat(messages=[{"text": "hello"}])
 
 
-def test_a_template_is_applied_and_stopped_turns_are_kept(chat_pair: Path) -> None:
+def test_a_turn_that_runs_while_its_conversation_is_forgotten_stays_out_of_the_new_one(
+    pipeline: SpecPipeline, gate: Gate
+) -> None:
+    chat = pipeline.chat(raw=True)
+    running, waiting = chat.stream("def add", max_new_tokens=6), chat.stream("\nclass", max_new_tokens=6)
+    assert gate.reached.wait(60)
+    chat.forget()
+    gate.opened.set()
+    texts = [list(stream)[-1].text for stream in (running, waiting)]
+    assert chat.messages == ()
+    expected = pipeline.generate("def add" + texts[0] + "\nclass", max_new_tokens=6).text
+    assert texts[1] == expected, "what was asked for before still continues from the old conversation"
+
+
+def test_a_template_is_applied_and_stopped_turns_are_kept(chat_pair: Path, gate: Gate) -> None:
     with SpecPipeline(chat_pair) as opened:
         assert opened.has_chat_template
         chat = opened.chat("be brief")
-        answer = chat.ask("hi", max_new_tokens=5)
-        same = opened.generate("system: be brief\nuser: hi\nassistant: ", max_new_tokens=5)
+        gate.step = 3
+        answer = chat.ask("hi", max_new_tokens=1)
+        same = opened.generate("system: be brief\nuser: hi\nassistant: ", max_new_tokens=1)
         assert answer.token_ids == same.token_ids
         stream = chat.stream("more", max_new_tokens=400)
-        next(stream)
+        assert gate.reached.wait(60)
         opened.stop()
+        gate.opened.set()
         list(stream)
         assert stream.result is not None and stream.result.finish_reason == "cancelled"
         assert [message["role"] for message in chat.messages] == ["system", "user", "assistant", "user", "assistant"]

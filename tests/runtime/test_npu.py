@@ -70,6 +70,13 @@ def test_a_gamma_beyond_upstreams_window_is_compiled_in(self_draft_pair: Pair, t
     assert "num_assistant_tokens" not in original, "the pair itself is not touched"
 
 
+def test_pairs_that_share_a_target_do_not_share_a_folder(
+    tiny_pair: Path, self_draft_pair: Pair, tmp_path: Path
+) -> None:
+    roots = {npu.with_gamma(pair, 4, tmp_path).root for pair in (Pair.open(tiny_pair), self_draft_pair)}
+    assert len(roots) == 2 and {root.parent for root in roots} == {tmp_path}
+
+
 def test_a_request_beyond_the_lengths_is_compiled_for(tiny_pair: Path, pipeline: SpecPipeline) -> None:
     long = "def add(a, b):\n" * 8
     expected = pipeline.generate(long, max_new_tokens=40).token_ids

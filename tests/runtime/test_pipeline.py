@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from gating import Gate
 
 from edgespec import EdgespecError, Pair, SpecPipeline
 from edgespec.pair import write_manifest
@@ -79,9 +80,14 @@ def test_pieces_know_which_tokens_the_draft_gave(self_draft_pair: Pair) -> None:
         assert result.metrics.acceptance_rate == 1 and result.metrics.tau == 4
 
 
-def test_sampling_in_auto_goes_to_exact_acceptance_and_a_seed_repeats_it(pipeline: SpecPipeline) -> None:
-    runs = [pipeline.generate(PROMPT, max_new_tokens=10, temperature=0.8, seed=seed) for seed in (1, 1, 2)]
-    assert runs[0].metrics.engine == "native" and "keeps the target's distribution" in runs[0].metrics.why
+def test_sampling_in_auto_goes_to_exact_acceptance(pipeline: SpecPipeline) -> None:
+    metrics = pipeline.generate(PROMPT, max_new_tokens=10, temperature=0.8).metrics
+    assert metrics.engine == "native" and "keeps the target's distribution" in metrics.why
+
+
+def test_a_seed_repeats_an_answer_in_a_mode_that_no_clock_decides(tiny_pair: Path) -> None:
+    with SpecPipeline(tiny_pair, mode="native-draft", gamma=3, settings=EXACT) as opened:
+        runs = [opened.generate(PROMPT, max_new_tokens=10, temperature=0.8, seed=seed) for seed in (1, 1, 2)]
     assert runs[0].token_ids == runs[1].token_ids != runs[2].token_ids
 
 
@@ -100,6 +106,11 @@ def test_without_a_draft_auto_copies_and_draft_modes_are_refused(alone: Path) ->
     for mode in ("draft", "native-draft", "native-hybrid"):
         with pytest.raises(EdgespecError, match=f"mode '{mode}' cannot be used: the pair has no draft"):
             SpecPipeline(alone, mode=mode)
+
+
+def test_a_draft_device_without_a_draft_is_refused(alone: Path) -> None:
+    with pytest.raises(EdgespecError, match=r"the draft device 'CPU' was given, and the pair .* has no draft"):
+        SpecPipeline(alone, draft_device="CPU")
 
 
 def test_stop_strings_end_the_answer_and_do_not_show(pipeline: SpecPipeline) -> None:
@@ -140,6 +151,8 @@ def test_what_genai_cannot_is_refused_in_an_explicit_mode(tiny_pair: Path) -> No
         ({"mode": "plain", "device": "TPU"}, "there is no device 'TPU'"),
         ({"device": "TPU"}, "there is no device 'TPU'"),
         ({"busy": "perhaps"}, "busy must be 'queue' or 'refuse', not 'perhaps'"),
+        ({"mode": "plain", "draft_device": "CPU"}, "a draft device was given for mode 'plain', which uses no draft"),
+        ({"mode": "native-copy", "draft_device": "CPU"}, "a draft device was given for mode 'native-copy'"),
         ({"context": 1}, "context must be at least 2 tokens"),
         ({"context": 5000}, "context=5000 was asked for and this model's is 512"),
     ],
@@ -172,9 +185,10 @@ def test_an_empty_prompt_and_one_beyond_the_context(pipeline: SpecPipeline, tiny
         assert result.metrics.prompt_tokens + len(result.token_ids) == 16 and result.finish_reason == "length"
 
 
-def test_a_closed_pipeline_says_so(tiny_pair: Path) -> None:
+def test_a_closed_pipeline_says_so(tiny_pair: Path, gate: Gate) -> None:
     opened = SpecPipeline(tiny_pair)
     stream = opened.stream(PROMPT, max_new_tokens=400)
+    assert gate.reached.wait(60)
     opened.close()
     opened.close()
     *_, result = stream
@@ -184,6 +198,9 @@ def test_a_closed_pipeline_says_so(tiny_pair: Path) -> None:
             call(PROMPT)
     with pytest.raises(EdgespecError, match="this pipeline is closed"):
         opened.chat(raw=True).ask("x")
+    for question in (opened.explain, opened.choose, opened.wait_until_ready):
+        with pytest.raises(EdgespecError, match="this pipeline is closed"):
+            question()
 
 
 def test_auto_passes_over_what_cannot_be_loaded(tiny_pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,14 @@ import pytest
 
 from edgespec import EdgespecError, Pair, SpecPipeline
 from edgespec.profile import Gain, Here, PlainDecoding, Profile, save_profile
-from edgespec.runtime import npu, placement
+from edgespec.runtime import Piece, Result, npu, placement
 from edgespec.runtime.modes import Way
 from edgespec.runtime.placement import Placement
 from edgespec.runtime.routing import Wishes, explicit, ways, why_not
 from edgespec.sampling import GREEDY, Sampling
 
 SAMPLED = Sampling(0.8)
+STOPPED = Sampling(stop_strings=("x",))
 
 
 def placed(device: str = "CPU", draft_device: str | None = None, profile: Profile | None = None) -> Placement:
@@ -48,6 +49,16 @@ def tuned(engine: str, mode: str, gamma: int | None = None, **more: object) -> P
         (wishes(), placed(), "native-hybrid", "greedy, and the pair has a draft"),
         (wishes(SAMPLED), placed(), "native-hybrid", "exact acceptance"),
         (wishes(has_draft=False), placed(), "native-adaptive-copy", "the pair has no draft"),
+        (wishes(head=True), placed(), "eagle3", "greedy, and the pair's draft is an EAGLE-3 head"),
+        (wishes(SAMPLED, head=True), placed(), "native-adaptive-copy", "copies from the context"),
+        (wishes(head=True, constrained=True), placed(), "native-adaptive-copy", "copies from the context"),
+        (wishes(STOPPED), placed(profile=tuned("genai", "draft", 3)), "native-hybrid", "holds back"),
+        (wishes(STOPPED), placed(profile=tuned("genai", "lookup", 5)), "native-hybrid", "holds back"),
+        (wishes(STOPPED, head=True), placed(), "native-adaptive-copy", "copies from the context"),
+        (wishes(gguf=True), placed(), "draft", "the target is a GGUF file, and the pair has a draft"),
+        (wishes(SAMPLED, gguf=True), placed(), "plain", "the target is a GGUF file, decoded plainly"),
+        (wishes(STOPPED, gguf=True), placed(), "plain", "the target is a GGUF file, decoded plainly"),
+        (wishes(gguf=True, has_draft=False), placed(profile=tuned("genai", "lookup")), "lookup", "tuned on this"),
         (wishes(adapters=True), placed(), "plain", "LoRA adapters run on openvino-genai"),
         (wishes(), placed("NPU"), "plain", "when a tuned profile says that it pays"),
         (wishes(), placed(profile=tuned("genai", "draft", 3)), "draft", "tuned on this machine"),
@@ -69,6 +80,15 @@ def test_the_first_choice_and_why(wish: Wishes, place: Placement, name: str, rea
     assert first.way.name == name and reason in first.why
 
 
+def test_plain_decoding_has_its_own_tuned_settings() -> None:
+    plain = PlainDecoding(engine="native", settings={"INFERENCE_NUM_THREADS": 1}, tokens_per_second=100.0)
+    place = placed(profile=tuned("genai", "draft", 3, settings={"INFERENCE_NUM_THREADS": 2}, plain=plain))
+    assert place.settings_for(Way("native", "plain")) == {"INFERENCE_NUM_THREADS": 1}
+    for way in (Way("genai", "plain"), Way("genai", "draft"), Way("native", "hybrid")):
+        assert place.settings_for(way) == {"INFERENCE_NUM_THREADS": 2}
+    assert placed().settings_for(Way("native", "plain")) == {}
+
+
 def test_the_last_choices_decode_plainly() -> None:
     assert [choice.way.name for choice in ways(wishes(), placed())][-2:] == ["plain", "native-plain"]
     assert all(choice.governed == choice.way.speculative for choice in ways(wishes(), placed()))
@@ -81,6 +101,7 @@ def test_the_last_choices_decode_plainly() -> None:
         (Way("genai", "draft"), wishes(SAMPLED), placed(), "does not follow the target's distribution"),
         (Way("genai", "draft"), wishes(has_draft=False), placed(), "the pair has no draft"),
         (Way("native", "copy"), wishes(adapters=True), placed(), "the native engine applies none"),
+        (Way("native", "copy"), wishes(gguf=True), placed(), "a GGUF file, which the native engine does not read"),
         (Way("genai", "draft"), wishes(adapters=True), placed(), "the draft would have to have them too"),
         (Way("native", "copy"), wishes(), placed("NPU"), "an NPU runs models of fixed shape only"),
         (Way("native", "draft"), wishes(), placed("CPU", "NPU"), "an NPU runs models of fixed shape only"),
@@ -128,6 +149,19 @@ def test_a_profile_is_used_and_said_and_another_machines_is_not(
         text = str(opened.explain())
         assert "settings: INFERENCE_PRECISION_HINT=f32" in text and "AUTO: tuned on this machine" in text
         assert opened.choose(temperature=1.0)[0] == "native-hybrid"
+        governor = opened._governor(Way("genai", "draft"))
+        assert governor.plain_pace is None, "the profile's tokens/s hold the prompt's pass"
+        text = opened.generate("def add", max_new_tokens=30).text
+        for start in (5, 9, 14):
+            *pieces, stopped = opened.stream("def add", max_new_tokens=30, stop=[text[start : start + 4]])
+            assert isinstance(stopped, Result) and stopped.metrics.engine == "native"
+            assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)) == stopped.text
+            assert stopped.finish_reason == "stop" and text[start : start + 4] not in stopped.text
+        governor._turn_off(0.5)
+        assert opened.choose() == ("native-plain", governor.sentence()), "what the governor turned off is not told"
+        assert f"greedy: mode 'native-plain', {governor.sentence()}" in str(opened.explain())
+        opened._move_to_last_resort(EdgespecError("it is gone"))
+        assert opened._governor(Way("genai", "draft")) is not governor
     foreign = tuned("genai", "draft", 2).model_copy(
         update={"machine": Here.on("CPU").machine.model_copy(update={"cpu": "another"})}
     )

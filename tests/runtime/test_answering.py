@@ -1,0 +1,49 @@
+"""One answer over two engines: when the draft is left behind, and what is told of the part that was plain."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from edgespec.engine.step import Generation
+from edgespec.runtime.answering import Answering, plain_time
+from edgespec.runtime.modes import Way
+from edgespec.runtime.requests import make_request
+from edgespec.runtime.worker import Job
+
+
+def answering() -> Answering:
+    """Of a request that ends at token 9 too."""
+    job = Job(lambda job: None, lambda item: None)
+    return Answering(job, make_request(list, {"stop_token_ids": [9]}), [1], 100, None)
+
+
+def losing_draft() -> Any:
+    """A genai draft whose governor has seen enough of it; the model ends a text at 7 and at 8."""
+    config = SimpleNamespace(eos_token_id=7, stop_token_ids={8})
+    return SimpleNamespace(
+        way=Way("genai", "draft"),
+        engine=SimpleNamespace(_pipeline=SimpleNamespace(get_generation_config=lambda: config)),
+        governor=SimpleNamespace(
+            on=False, gain=0.1, plain_pace=1e9, begin=lambda: None, saw=lambda *_, speculated: None
+        ),
+    )
+
+
+@pytest.mark.parametrize(("last", "leaves"), [(5, True), (7, False), (8, False), (9, False)])
+def test_a_draft_is_not_left_at_the_end_of_a_text(last: int, leaves: bool) -> None:
+    answer = answering()
+    on_tokens = answer._genai_tokens(losing_draft(), 100)
+    assert not on_tokens([3])
+    assert on_tokens([4, last]) is leaves is answer.left_draft
+    assert answer.tokens == [3, 4, last]
+
+
+def test_the_plain_part_has_a_pace_of_its_own() -> None:
+    answer = answering()
+    answer._join(Generation(token_ids=[1] * 11, steps=[], finish_reason="stop", ttft_s=1.0, wall_s=31.0))
+    answer._join(Generation(token_ids=[2] * 6, steps=[], finish_reason="length", ttft_s=2.0, wall_s=4.5))
+    assert answer.generation is not None and answer.generation.wall_s == 35.5
+    assert answer.last is not None and plain_time(answer.last) == (5, 2.5)
