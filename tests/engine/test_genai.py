@@ -39,18 +39,6 @@ def pair(tiny_pair: Path) -> Pair:
     return Pair.open(tiny_pair)
 
 
-@pytest.fixture(scope="module")
-def self_draft(tiny_pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    """A pair whose draft is its target: everything proposed is accepted."""
-    root = tmp_path_factory.mktemp("self") / "pair"
-    shutil.copytree(tiny_pair, root)
-    shutil.rmtree(root / "draft")
-    shutil.copytree(root / "target", root / "draft")
-    manifest = Pair.open(tiny_pair).manifest
-    write_manifest(root, manifest.model_copy(update={"draft": manifest.target}))
-    return Pair.open(root)
-
-
 @pytest.fixture(scope="module", params=["plain", "draft", "lookup"])
 def engine(request: pytest.FixtureRequest, pair: Pair) -> Iterator[GenaiEngine]:
     engine = open_engine(pair, device="CPU", mode=request.param, settings=EXACT)
@@ -73,8 +61,8 @@ def test_encode_and_decode_are_inverse(engine: GenaiEngine) -> None:
 
 
 @pytest.mark.parametrize(("gamma", "count"), [(1, 20), (3, 20), (3, 21), (5, 20), (5, 7)])
-def test_a_self_draft_accepts_everything(self_draft: Pair, gamma: int, count: int) -> None:
-    engine = open_engine(self_draft, device="CPU", mode="draft", settings=EXACT)
+def test_a_self_draft_accepts_everything(self_draft_pair: Pair, gamma: int, count: int) -> None:
+    engine = open_engine(self_draft_pair, device="CPU", mode="draft", settings=EXACT)
     generation = engine.generate(engine.encode(PROMPT), count, gamma=gamma)
     assert len(generation.token_ids) == count, "the tiny model must not end its text here"
     assert acceptance_rate(generation.steps) == 1
