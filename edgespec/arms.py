@@ -56,7 +56,7 @@ def kinds() -> dict[str, Kind]:
             name,
             entry.meaning,
             drafts=entry.needs_draft,
-            swept="gamma" if entry.needs_draft and entry.takes_gamma else "",
+            swept="gamma" if entry.swept else "",
         )
         for name, entry in DRAFTERS.items()
     }

@@ -170,7 +170,7 @@ class Controller:
     @property
     def _loss(self) -> float:
         """Seconds lost when one proposed token is refused."""
-        return self.costs.step(1) - self.costs.step(0)
+        return self.costs.trial
 
     def more(self, confidences: Sequence[float]) -> bool:
         """Whether a chain of tokens drafted with these confidences, q(x) of each, deserves one more: is the chance that

@@ -24,7 +24,7 @@ from .drafters.making import Place, Request
 from .genai import require_draft
 from .model import open_model
 from .processors import Constraint, Processor
-from .proposal import NOTHING, Drafter, Verified
+from .proposal import NOTHING, Drafter, Proposal, Verified
 from .step import Generation, Step
 from .stopping import Ending
 
@@ -180,8 +180,8 @@ class NativeEngine:
             clock = time.perf_counter()
             proposal = drafter.propose(min(gamma, left - 1))
             draft_s, clock = _lap(clock)
-            parents = None if proposal.is_chain else [-1, *(parent + 1 for parent in proposal.parents.tolist())]
-            logits = sequence.grow([pending, *proposal.tokens.tolist()], parents)
+            ids, parents = _nodes(pending, proposal)
+            logits = sequence.grow(ids, parents)[: 1 + len(proposal)]
             path, pending = accept(proposal, logits, request.processor, text, request.rng)
             sequence.keep((0, *(node + 1 for node in path)))
             verify_s, clock = _lap(clock)
@@ -205,6 +205,14 @@ class NativeEngine:
             self._drafter.close()
         for name in ("_drafter", "_drafter_for", "_sequence", "_target", "_tokenizer"):
             self.__dict__.pop(name, None)
+
+
+def _nodes(pending: int, proposal: Proposal) -> tuple[list[int], list[int] | None]:
+    """Ids and parents for ModelSequence.grow: `pending` as the root, what is proposed, and padding at the end."""
+    ids = [pending, *proposal.tokens.tolist(), *[pending] * proposal.padding]
+    if proposal.is_chain:
+        return ids, None
+    return ids, [-1, *(parent + 1 for parent in proposal.parents.tolist()), *[0] * proposal.padding]
 
 
 def _lap(clock: float) -> tuple[float, float]:

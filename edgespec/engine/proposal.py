@@ -26,12 +26,14 @@ class Proposal:
     q: by parent index (ROOT included), the distribution its children were drawn from, float64 [vocabulary]; a parent
     that is missing had its children chosen, not drawn (greedily, or copied), which is a q of 1 on each in turn.
     replaced: whether siblings were drawn with replacement; otherwise each was drawn from q without those before it.
+    padding: tokens without meaning that the pass is to have beyond these, to be as long as the last one.
     """
 
     tokens: np.ndarray
     parents: np.ndarray
     q: dict[int, np.ndarray] = field(default_factory=dict)
     replaced: bool = False
+    padding: int = 0
 
     def __len__(self) -> int:
         return len(self.tokens)

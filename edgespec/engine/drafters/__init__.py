@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class Entry:
     """What is known of a drafter before it is made. maker: the function of making.py that makes it.
 
-    needs_draft: the pair must have a draft model. takes_gamma: `generate(gamma=...)` bounds its proposals; otherwise
-    it decides itself how much to propose. gamma: the bound unless a request gives another. trees: whether it proposes
+    needs_draft: the pair must have a draft model. takes_gamma: `generate(gamma=...)` bounds its proposals. swept: it
+    proposes as many tokens as the bound allows, so that each bound is worth a measurement of its own; otherwise it
+    decides itself how much to propose. gamma: the bound unless a request gives another. trees: whether it proposes
     trees, for which the target is opened in a way that takes them.
     """
 
@@ -24,6 +25,7 @@ class Entry:
     meaning: str
     needs_draft: bool = False
     takes_gamma: bool = True
+    swept: bool = False
     gamma: int = 8
     trees: Trees = "none"
 
@@ -35,10 +37,12 @@ class Entry:
 
 DRAFTERS: dict[str, Entry] = {
     "plain": Entry("nothing", "no speculation", takes_gamma=False, gamma=0),
-    "draft": Entry("draft_chain", "the draft proposes gamma tokens", needs_draft=True, gamma=3),
-    "tree": Entry("draft_tree", "the draft proposes its likeliest branches", needs_draft=True, trees="whole"),
+    "draft": Entry("draft_chain", "the draft proposes gamma tokens", needs_draft=True, swept=True, gamma=3),
+    "tree": Entry(
+        "draft_tree", "the draft proposes its likeliest branches", needs_draft=True, swept=True, trees="whole"
+    ),
     "tree-sampled": Entry(
-        "sampled_tree", "the draft draws branches, as sampling wants", needs_draft=True, trees="whole"
+        "sampled_tree", "the draft draws branches, as sampling wants", needs_draft=True, swept=True, trees="whole"
     ),
     "lookup": Entry("lookup", "copies what followed the last three words or fewer", gamma=5),
     "copy": Entry("copy", "copies what followed a longer match, and keeps its place"),

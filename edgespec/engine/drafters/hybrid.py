@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..controller import Acceptance, Controller, Shape, best_length
 from ..costs import Meter, Metered
@@ -98,13 +98,14 @@ class HybridDrafter:
 
     def begin(self, prompt_ids: Sequence[int]) -> None:
         self._settle()
+        self._meter.begin()
         for seat in self._seats:
             seat.first = True
             seat.member.drafter.begin(prompt_ids)
 
     def propose(self, budget: int) -> Proposal:
         self._settle()
-        best, proposal, owner = 1 / self._meter.target(1), NOTHING, None
+        best, proposal, owner = 1 / self._meter.coming(1), NOTHING, None
         offer: tuple[Controller | None, Proposal, float] | None
         for seat in self._seats if budget > 0 else ():
             if seat.member.chosen and not seat.member.per_node:
@@ -116,6 +117,9 @@ class HybridDrafter:
                 owner = seat
         if owner is not None:
             self.proposals[owner.member.drafter.name] += 1
+        longer = self._meter.settle(len(proposal) + 1) - len(proposal) - 1
+        if longer:
+            proposal = replace(proposal, padding=longer)
         self._handed_over = self._clock()
         return proposal
 
@@ -158,7 +162,8 @@ class HybridDrafter:
 
     def observe(self, verified: Verified) -> None:
         if self._handed_over is not None:
-            self._meter.add(len(verified.proposal) + 1, self._clock() - self._handed_over)
+            length = len(verified.proposal) + 1 + verified.proposal.padding
+            self._meter.add(length, self._clock() - self._handed_over)
             if self._committed is not None:
                 self._committed.observe(verified.proposal, verified.path)
             for controller, proposal in self._seen:

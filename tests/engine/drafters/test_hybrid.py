@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -60,8 +61,17 @@ class Scripted:
         self._said = -1
 
 
-def decode(hybrid: HybridDrafter, clock: Clock, answer: Sequence[int], most: int = 16) -> float:
-    """Seconds an answer takes; every pass takes what TARGET says."""
+def decode(
+    hybrid: HybridDrafter,
+    clock: Clock,
+    answer: Sequence[int],
+    most: int = 16,
+    change: float = 0.0,
+    lengths: list[int] | None = None,
+) -> float:
+    """Seconds an answer takes; every pass takes what TARGET says, and `change` when it is not as long as the last.
+    lengths: told each pass's."""
+    lengths = [] if lengths is None else lengths
     processor, rng = Processor(GREEDY, VOCABULARY), np.random.default_rng(0)
     hybrid.begin([0])
     started = clock.now
@@ -69,7 +79,9 @@ def decode(hybrid: HybridDrafter, clock: Clock, answer: Sequence[int], most: int
     said = 1
     while said < len(answer):
         proposal = hybrid.propose(min(most, len(answer) - said - 1))
-        clock.now += TARGET.target(len(proposal) + 1)
+        length = len(proposal) + 1 + proposal.padding
+        clock.now += TARGET.target(length) + (change if lengths and length != lengths[-1] else 0.0)
+        lengths.append(length)
         logits = rows(proposal, answer, said, VOCABULARY)
         path, bonus = accept(proposal, logits, processor, [0, *answer[:said]], rng)
         hybrid.observe(Verified(proposal, path, bonus, logits))
@@ -200,8 +212,50 @@ def test_a_meter_is_not_misled_by_single_passes() -> None:
     meter.add(3, 500.0)  # the first of its length pays for what is done once
     meter.add(3, 13.0)
     assert meter.target(3) == pytest.approx(13, rel=0.1)
-    meter.add(4, 1.0)  # and one lucky pass is not a fast one
-    assert meter.target(4) > 8
+    for _ in range(2):
+        meter.add(4, 1.0)  # and one lucky pass is not a fast one
+    assert meter.target(4) > 7
+
+
+def test_a_meter_tells_a_pass_from_the_change_to_it() -> None:
+    meter = Meter(Costs({1: 1.0, 4: 1.2}))
+    for _ in range(6):
+        for n, seconds in ((1, 15.0), (1, 10.0), (4, 17.0), (4, 12.0), (4, 12.0)):
+            meter.add(n, seconds)
+    assert meter.target(1) == pytest.approx(10) and meter.target(4) == pytest.approx(12)
+    assert meter.change == pytest.approx(5)
+    assert meter.coming(4) == pytest.approx(12)
+    assert meter.coming(1) == pytest.approx(10 + 5 / 8)  # to stay is dearer: 12 a pass
+    assert meter.coming(5) > meter.target(5)
+    meter.begin()
+    assert meter.coming(5) == meter.target(5)  # behind a prompt every length is a change
+
+
+def test_a_short_pass_is_padded_until_that_has_cost_a_change() -> None:
+    meter = Meter(Costs({1: 1.0, 4: 1.2}))
+    for _ in range(4):
+        for n, seconds in ((1, 15.0), (1, 10.0), (4, 17.0), (4, 12.0), (4, 12.0)):
+            meter.add(n, seconds)
+    lengths = []
+    for _ in range(6):
+        lengths.append(meter.settle(1))
+        meter.add(lengths[-1], 10.0 if lengths[-1] == 1 else 12.0)
+    assert lengths == [4, 4, 1, 1, 1, 1]  # 2 a pass wasted, 5 a change
+    assert meter.settle(4) == 4
+
+
+def test_where_a_change_of_length_is_dear_lengths_are_kept() -> None:
+    def run(change: float) -> tuple[float, int]:
+        clock, answer, lengths = Clock(), answer_of(600), list[int]()
+        copy, model = Scripted("copy", clock, answer, 0.9, speaks=0.3), Scripted("model", clock, answer, 0.7, 1.0)
+        hybrid = HybridDrafter([Member(copy), Member(model, per_node=True)], clock=clock)
+        seconds = decode(hybrid, clock, answer, change=change, lengths=lengths)
+        return seconds, sum(one != other for one, other in pairwise(lengths))
+
+    cheap, often = run(0.0)
+    dear, seldom = run(30.0)
+    assert seldom < often / 2
+    assert dear < cheap + 0.75 * often * 30.0
 
 
 class SlowStart(Scripted):
