@@ -49,7 +49,7 @@ def run(
         bool, typer.Option("--allow-pickle", help="Read pickled weights where there are no safetensors.")
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Hold the exported models against PyTorch on probe prompts.")
+        bool, typer.Option("--verify", help="Hold the models against PyTorch on probe prompts, and refuse what is off.")
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
