@@ -105,9 +105,10 @@ def _export_compressed(
         gc.collect()  # Windows removes no file that a model of quantize's still maps
         verified: dict[Role, Any] = {}
         for role, reference in references.items():
-            record = made.target if role == "target" else made.draft
-            with terminal.task(f"comparing the compressed {role} with PyTorch"):
-                verified[role] = asdict(export.hold(reference, staged / "small" / role, record.precision))
+            record = {"target": made.target, "draft": made.draft}[role]
+            if record is not None:
+                with terminal.task(f"comparing the compressed {role} with PyTorch"):
+                    verified[role] = asdict(export.hold(reference, staged / "small" / role, record.precision))
         whole.delete()
         for path in sorted((staged / "small").iterdir(), key=lambda path: path.is_file()):
             replace(path, staged / path.name)  # the manifest last
