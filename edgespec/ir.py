@@ -12,6 +12,8 @@ from xml.etree import ElementTree
 
 from .errors import EdgespecError
 
+IR_FILES = ("openvino_model.xml", "openvino_model.bin")
+"""A language model's graph and its weights, as optimum-intel and openvino_genai name them."""
 _FORMATS = {
     "f32": ("fp32", 32),
     "f16": ("fp16", 16),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import EdgespecError
-from .staging import write_atomically
+from .ir import IR_FILES
+from .staging import remove_folder, write_atomically
 
 MANIFEST = "edgespec.json"
 SCHEMA = 1
@@ -22,7 +22,7 @@ Kind = Literal["model", "early_exit", "eagle3", "gguf"]
 and head. eagle3: an EAGLE-3 head, which reads the target's hidden states and so runs only beside it, through
 openvino_genai, and has no tokenizer. gguf: one .gguf file that openvino_genai reads, tokenizer included."""
 
-MODEL_FILES = ("openvino_model.xml", "openvino_model.bin", "config.json", "generation_config.json")
+MODEL_FILES = (*IR_FILES, "config.json", "generation_config.json")
 TOKENIZER_FILES = (
     "openvino_tokenizer.xml",
     "openvino_tokenizer.bin",
@@ -144,7 +144,11 @@ class Pair:
     def delete(self) -> None:
         """Remove the directory, the manifest first: what is left of an interrupted removal is no pair."""
         (self.root / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(self.root)
+        if not remove_folder(self.root):
+            raise EdgespecError(
+                f"'{self.root}' could not be removed whole: another program has a file in it open; it is no pair any "
+                "more, delete what is left"
+            )
 
 
 def read_manifest(root: Path) -> Manifest:

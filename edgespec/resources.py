@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,20 +19,29 @@ import psutil
 
 from .errors import EdgespecError
 
-SAMPLE_S = 0.02
+SAMPLE_S = 0.05
 """Seconds between two looks. A buffer of a gigabyte takes longer than this to fill, so no large one is missed."""
+CHILDREN_S = 1.0
+"""Seconds between two looks for new child processes: psutil finds them by reading every process of the machine."""
+WATCHER_SHARE = 0.005
+"""Of one core, what watching may take: it looks less often where a look is dear."""
+SPARE = 1.05
+"""Times the disk that is expected to be filled, what has to be free."""
 _CGROUP = Path("/sys/fs/cgroup")
+_PROC = Path("/proc")
 
 
 def anonymous_bytes(process: psutil.Process | None = None) -> int:
     """Anonymous memory of a process (this one unless given), in bytes.
 
-    Linux: RssAnon. Windows: private bytes, committed though perhaps not resident, hence an upper bound. macOS: USS.
+    Linux: RssAnon. Elsewhere private bytes, where the system counts them (Windows: committed though perhaps not
+    resident, hence an upper bound), else the unique set (macOS). Raises psutil.Error when the process is gone.
     """
     process = process or psutil.Process()
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        status = (_PROC / str(process.pid) / "status").read_bytes()
+        return int(status.split(b"RssAnon:", 1)[1].split(None, 1)[0]) * 1024
     memory = process.memory_info()
-    if hasattr(memory, "shared"):  # Linux: RssFile + RssShmem
-        return int(memory.rss - memory.shared)
     private = getattr(memory, "private", None)
     return int(process.memory_full_info().uss if private is None else private)
 
@@ -41,15 +52,19 @@ class PeakMemory:
 
     with PeakMemory() as peak: ...
     peak.anonymous_bytes  # so far, also inside the block
+
+    A child that lives for less than CHILDREN_S may be missed. watching_s: CPU time that the watching took.
     """
 
     anonymous_bytes: int = 0
+    watching_s: float = 0.0
 
     def __enter__(self) -> PeakMemory:
         self._stop = threading.Event()
         self._process = psutil.Process()
+        self._children: list[psutil.Process] = []
+        self._look(for_children=True)
         self._thread = threading.Thread(target=self._watch, name="edgespec-peak-memory", daemon=True)
-        self._look()
         self._thread.start()
         return self
 
@@ -58,18 +73,29 @@ class PeakMemory:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        self._look()
+        self._look(for_children=True)
 
     def _watch(self) -> None:
-        while not self._stop.wait(SAMPLE_S):
-            self._look()
+        started = listed = time.monotonic()
+        while not self._stop.wait(pause_s(self.watching_s, time.monotonic() - started)):
+            due = time.monotonic() - listed >= CHILDREN_S
+            listed = time.monotonic() if due else listed
+            self._look(for_children=due)
+            self.watching_s = time.thread_time()  # of this thread, since it began
 
-    def _look(self) -> None:
+    def _look(self, for_children: bool = False) -> None:
+        if for_children:
+            self._children = self._process.children(recursive=True)
         total = anonymous_bytes(self._process)
-        for child in self._process.children(recursive=True):
+        for child in self._children:
             with contextlib.suppress(psutil.Error):
                 total += anonymous_bytes(child)
         self.anonymous_bytes = max(self.anonymous_bytes, total)
+
+
+def pause_s(watching_s: float, elapsed_s: float) -> float:
+    """How long a watcher rests that took `watching_s` of CPU in `elapsed_s`: until that is WATCHER_SHARE again."""
+    return max(SAMPLE_S, watching_s / WATCHER_SHARE - elapsed_s)
 
 
 def available_memory_bytes() -> int:
@@ -96,11 +122,43 @@ def require_memory(need_bytes: int, doing: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class DiskNeed:
+    """Bytes that are going to be written into `folder`, which need not exist yet. purpose: what they are, for the
+    sentence ("the pair")."""
+
+    folder: Path
+    bytes: int
+    purpose: str
+
+
 def require_disk(folder: Path, need_bytes: int) -> None:
     """Refuse to start when `folder`'s disk has less than `need_bytes` free (with a twentieth to spare)."""
-    free = shutil.disk_usage(folder).free
-    if free < need_bytes * 1.05:
-        raise EdgespecError(
-            f"the disk holding '{folder}' has {free / 1e9:.2f} GB free and about {need_bytes * 1.05 / 1e9:.2f} GB are "
-            "needed; free some space or choose another output directory"
-        )
+    require_disks([DiskNeed(folder, need_bytes, "")])
+
+
+def require_disks(needs: Iterable[DiskNeed]) -> None:
+    """Refuse to start unless every disk has room for all that is to be written to it: folders on one disk add up.
+
+    The sentence names the disk that is too small by its first folder, what is free, and each part of what is needed.
+    """
+    by_disk: dict[int, list[DiskNeed]] = {}
+    for need in needs:
+        if need.bytes > 0:
+            by_disk.setdefault(_existing(need.folder).stat().st_dev, []).append(need)
+    for parts in by_disk.values():
+        total = SPARE * sum(part.bytes for part in parts)
+        free = shutil.disk_usage(_existing(parts[0].folder)).free
+        if free < total:
+            told = ", ".join(f"{part.bytes / 1e9:.2f} GB in '{part.folder}' for {part.purpose}" for part in parts)
+            detail = f" ({told}, and a twentieth to spare)" if len(parts) > 1 else ""
+            raise EdgespecError(
+                f"the disk holding '{parts[0].folder}' has {free / 1e9:.2f} GB free and about {total / 1e9:.2f} GB are "
+                f"needed{detail}; free some space or choose another output directory"
+            )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    folder = folder.absolute()
+    return next(path for path in (folder, *folder.parents) if path.exists())

@@ -1,10 +1,18 @@
-"""A directory appears whole or not at all: build beside the destination, rename into place, clean up after the dead."""
+"""A directory appears whole or not at all: build beside the destination, rename into place, clean up after the dead.
+
+Windows neither renames nor removes a folder while a file in it is open or mapped: by a model object that was not
+collected yet, or by a virus scanner that reads what was just written. So whoever stages lets go of its models first,
+and whatever is refused is tried again for a bounded time.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
-from collections.abc import Iterator
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,34 +20,98 @@ import psutil
 
 from .errors import EdgespecError
 from .progress import SILENT, Progress
-from .resources import require_disk as require_disk  # read from here elsewhere
+from .resources import DiskNeed, require_disks
 
+PATIENCE_S = 15.0
+"""How long a refused rename or removal is tried again: a scanner reads a gigabyte in a few seconds."""
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
 _MARK = ".edgespec-partial-"
 
 
 @contextmanager
-def staged_directory(out: Path, need_bytes: int = 0, progress: Progress = SILENT) -> Iterator[Path]:
+def staged_directory(
+    out: Path, need_bytes: int = 0, progress: Progress = SILENT, also: Sequence[DiskNeed] = ()
+) -> Iterator[Path]:
     """Yield an empty sibling of `out`; rename it to `out` when the block ends, delete it when the block raises.
 
-    need_bytes: free disk the block is expected to fill, checked before it starts.
-    Leftovers of processes that were killed are deleted first. Raises EdgespecError when `out` exists or the disk is
-    too small; an OSError inside the block passes through after the clean-up.
+    need_bytes: free disk the block is expected to fill beside `out`; also: what it will write elsewhere, such as into a
+    download cache. Both are checked before it starts, by disk. Models read from the yielded folder have to be out of
+    scope when the block ends; they are collected here.
+    Leftovers of processes that were killed are deleted first. Raises EdgespecError when `out` exists, a disk is too
+    small, or the rename is refused for PATIENCE_S; an OSError inside the block passes through after the clean-up.
     """
     out = out.absolute()
     require_absent(out)
     require_folder(out.parent, out.name)
     remove_abandoned(out, progress)
-    require_disk(out.parent, need_bytes)
+    require_disks([DiskNeed(out.parent, need_bytes, f"'{out.name}'"), *also])
     me = psutil.Process()
     temporary = out.parent / f".{out.name}{_MARK}{me.pid}-{int(me.create_time())}"
     temporary.mkdir()
     try:
         yield temporary
+        gc.collect()
         require_absent(out)
-        temporary.replace(out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        replace(temporary, out)
+    except BaseException as error:
+        if not remove_folder(temporary, patience_s=0):
+            _let_go(error)
+            if not remove_folder(temporary):
+                progress.say(f"'{temporary}' is held open and stays; the next run to '{out.name}' deletes it")
         raise
+
+
+def replace(source: Path, target: Path, patience_s: float = PATIENCE_S) -> None:
+    """Rename a file or folder; a PermissionError is met with another try until `patience_s` have passed.
+
+    Raises EdgespecError when it is refused to the end.
+    """
+    refused = _patiently(lambda: source.replace(target), patience_s, PermissionError)
+    if refused is not None:
+        raise EdgespecError(
+            f"'{source}' could not be renamed to '{target.name}' for {patience_s:.0f} s ({refused.strerror}): another "
+            "program has a file in it open, such as a virus scanner, or you may not write there; close it, or choose "
+            "another output directory, and run the command again"
+        ) from refused
+
+
+def remove_folder(folder: Path, patience_s: float = PATIENCE_S) -> bool:
+    """Delete a folder and all in it, trying again until `patience_s` have passed; whether it is gone at the end.
+
+    For scratch folders, whose removal must not turn a run that went well into a failure: it raises no OSError.
+    """
+
+    def remove() -> None:
+        if folder.exists():
+            shutil.rmtree(folder)
+
+    _patiently(remove, patience_s, OSError)
+    return not folder.exists()
+
+
+def _patiently(act: Callable[[], object], patience_s: float, refusal: type[OSError]) -> OSError | None:
+    """Do it, again and again while it is refused; the last refusal, or None when it was done."""
+    until = time.monotonic() + patience_s
+    wait_s = _FIRST_PAUSE_S
+    while True:
+        try:
+            act()
+            return None
+        except refusal as error:
+            if time.monotonic() >= until:
+                return error
+        gc.collect()  # what holds the file may be a model of ours in a cycle of references
+        time.sleep(wait_s)
+        wait_s = min(2 * wait_s, _LONGEST_PAUSE_S)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Forget the local variables of the calls that an error ended: a model among them keeps its files mapped."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    gc.collect()
 
 
 def require_absent(out: Path) -> None:
@@ -61,12 +133,11 @@ def remove_abandoned(out: Path, progress: Progress = SILENT) -> list[Path]:
     for leftover in [path for path in out.parent.iterdir() if path.name.startswith(mark)]:
         pid, _, created = leftover.name.rpartition(_MARK)[2].partition("-")
         if pid.isdigit() and created.isdigit() and not _alive(int(pid), int(created)):
-            shutil.rmtree(leftover, ignore_errors=True)
-            if leftover.exists():
-                progress.say(f"'{leftover.name}', left by a run that was killed, cannot be removed; delete it yourself")
-            else:
+            if remove_folder(leftover, patience_s=_LONGEST_PAUSE_S):
                 removed.append(leftover)
                 progress.say(f"removed '{leftover.name}', left by a run that was killed")
+            else:
+                progress.say(f"'{leftover.name}', left by a run that was killed, cannot be removed; delete it yourself")
     return removed
 
 
@@ -87,7 +158,7 @@ def write_atomically(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        replace(temporary, path)  # on Windows a reader that has it open for a moment refuses it
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -10,7 +10,7 @@ import json
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from edgespec.pair import (
     write_manifest,
 )
 from edgespec.progress import SILENT, Progress
-from edgespec.resources import PeakMemory
+from edgespec.resources import DiskNeed, PeakMemory
 from edgespec.staging import require_absent, staged_directory
 from edgespec.training_index import INDEX_FILE
 from edgespec.vocabulary import fingerprint, require_shared, require_shared_gguf, vocab_size
@@ -50,8 +50,8 @@ _BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class Ready:
-    """A model that is there already. files: what is taken of it, name -> bytes; they may still have to be fetched.
-    head: of a GGUF file."""
+    """A model that is there already. files: what is taken of it, name -> bytes. absent: those of them that have to be
+    fetched still. head: of a GGUF file."""
 
     name: str
     folder: Path
@@ -60,6 +60,7 @@ class Ready:
     kind: Kind
     config: Mapping[str, Any]
     head: GgufHead | None = None
+    absent: Mapping[str, int] = field(default_factory=dict)
 
 
 def adopt_pair(
@@ -88,10 +89,12 @@ def adopt_pair(
     if draft is not None:
         models["draft"] = open_ready(str(draft), "draft", draft_revision)
     _require_fitting(models, {role: model.folder for role, model in models.items()})
-    with (
-        PeakMemory() as peak,
-        staged_directory(out, sum(sum(m.files.values()) for m in models.values()), progress) as staged,
-    ):
+    need_bytes = sum(sum(model.files.values()) for model in models.values())
+    downloads = [
+        DiskNeed(model.folder, sum(model.absent.values()), f"what is still to be fetched of '{model.name}'")
+        for model in models.values()
+    ]
+    with PeakMemory() as peak, staged_directory(out, need_bytes, progress, downloads) as staged:
         records: dict[Role, ModelRecord] = {}
         checks: dict[str, Any] = {}
         for role, model in models.items():
@@ -147,7 +150,8 @@ def open_ready(name: str, role: Role, revision: str | None) -> Ready:
     found = hub.find(name, revision, with_code=False, weights=hub.READY)
     present = {file.name: file.stat().st_size for file in found.folder.iterdir() if file.is_file()}
     present |= found.weight_sizes or {}
-    return _open_ir(name, found.folder, Source(id=name, revision=found.commit), present)
+    model = _open_ir(name, found.folder, Source(id=name, revision=found.commit), present)
+    return replace(model, absent={file: size for file, size in found.absent.items() if file in model.files})
 
 
 def _open_gguf(name: str, path: Path, role: Role) -> Ready:

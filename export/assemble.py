@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,16 +26,16 @@ from edgespec.pair import (
     write_manifest,
 )
 from edgespec.progress import SILENT, Progress
-from edgespec.resources import PeakMemory, require_memory
+from edgespec.resources import DiskNeed, PeakMemory, require_disk, require_memory
 from edgespec.staging import require_absent, staged_directory
 from edgespec.training_index import INDEX_FILE
 from edgespec.vocabulary import fingerprint, require_shared, vocab_size
 
 from . import convert as conversion
-from . import dtypes, eagle, hub
-from .checkpoint import Checkpoint, open_checkpoint
+from . import dtypes, eagle
+from .checkpoint import Checkpoint, fetch, open_checkpoint
 from .parity import compare_tokenizers, say_differences
-from .verify import compare_with_pytorch
+from .verify import Reference, hold, reference_of
 
 BASE_BYTES = 1_100_000_000
 """Anonymous memory of an export beside converted weights: torch, transformers, OpenVINO, and the graph. A model of 8 B
@@ -64,6 +64,7 @@ def export_pair(
     allow_pickle: bool = False,
     verify: bool = False,
     foresee: Foresee | None = None,
+    references: MutableMapping[Role, Reference] | None = None,
     progress: Progress = SILENT,
 ) -> Pair:
     """Export a target, and a draft if there is one, into the new pair directory `out`.
@@ -73,7 +74,9 @@ def export_pair(
     makes all else fp16. early_exit: instead of a draft, the target's own first layers, so many, with its norm and head.
     revision, draft_revision: branch, tag or commit of a hub id. trust_remote_code: run the checkpoint's own Python
     code, for a hub id only at a full commit hash. allow_pickle: read pickled weights where there are no safetensors.
-    verify: hold each IR against PyTorch on probe prompts. foresee: see Foresee.
+    verify: hold each IR against PyTorch on probe prompts, and refuse one beyond the bounds of verify.py; references is
+    then filled with what PyTorch computed, for whoever compresses the pair and holds that against it too. foresee: see
+    Foresee.
     What was compared, tokenizers always, and the peak of anonymous memory are in the manifest's last `made`.
     Raises EdgespecError for whatever cannot be exported, most of it before anything heavy loads. `out` appears whole
     or not at all.
@@ -109,19 +112,37 @@ def export_pair(
     if early_exit is not None:
         models["draft"] = models["target"].early_exit(early_exit)
     _require_fitting(models, {role: model.folder for role, model in models.items()}, early=True)
-    types = {role: dtypes.resolve(dtype, model.stored) for role, model in models.items()}
     for role, model in models.items():
-        doing = f"exporting the {role} '{model.name}' from {model.stored} to {types[role]}"
-        require_memory(BASE_BYTES + _anonymous_bytes(model, types[role], verify), doing)
-
-    need_bytes = sum(model.exported_bytes(types[role]) for role, model in models.items())
-    if foresee is not None:
-        need_bytes += foresee({role: (_foreseen(model, types[role]), model.folder) for role, model in models.items()})
-    with PeakMemory() as peak, staged_directory(out, need_bytes, progress) as staged:
+        if model.long_beyond is not None and model.kind != "early_exit":
+            progress.say(
+                f"the {role} '{model.name}' turns to its long rotary factors (longrope) in a pass that ends beyond "
+                f"{model.long_beyond} tokens, as in PyTorch; keys that are in the KV cache by then keep the short "
+                "ones, where transformers' generate computes them anew: what goes on across that length, or is fed in "
+                "chunks across it, differs from transformers' answer"
+            )
+    types, need_bytes = _plan(models, dtype, verify, foresee)
+    downloads = [
+        DiskNeed(model.folder, sum(model.absent.values()), f"what is still to be fetched of '{model.name}'")
+        for model in models.values()
+        if model.kind != "early_exit"
+    ]
+    with PeakMemory() as peak, staged_directory(out, need_bytes, progress, downloads) as staged:
+        fetched: dict[Role, Checkpoint] = {
+            role: fetch(
+                model, role=role, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle, progress=progress
+            )
+            for role, model in models.items()
+            if model.kind != "early_exit"
+        }
+        if early_exit is not None:
+            fetched["draft"] = fetched["target"].early_exit(early_exit)
+        if fetched != models:  # the headers, now here, tell more than config.json did
+            models = fetched
+            types, need_bytes = _plan(models, dtype, verify, foresee)
+            require_disk(staged, need_bytes)
         records: dict[Role, ModelRecord] = {}
         checks: dict[str, Any] = {}
         for role, model in models.items():
-            _fetch(model, progress)
             with progress.task(f"converting the {role} '{model.name}' to OpenVINO, {types[role]}"):
                 conversion.convert(model, staged / role, types[role], trust_remote_code)
             _copy_index(model, staged / role)
@@ -137,8 +158,11 @@ def export_pair(
                 progress.say("the EAGLE-3 head is not held against PyTorch: it computes nothing without its target")
             elif verify:
                 with progress.task(f"comparing the {role} with PyTorch"), conversion.quiet():
-                    verified = compare_with_pytorch(model, staged / role, trust_remote_code)
+                    reference = reference_of(model, staged / role, types[role], trust_remote_code)
+                    verified = hold(reference, staged / role, types[role])
                 checks.setdefault("verify", {})[role] = asdict(verified)
+                if references is not None:
+                    references[role] = reference
             records[role] = _record(model, staged / role)
         _require_fitting(models, {role: staged / role for role in models}, early=False)
         options = {"dtype": dtype, "draft": draft, "early-exit": early_exit, "revision": revision}
@@ -166,6 +190,20 @@ def export_pair(
     return Pair(out, manifest)
 
 
+def _plan(
+    models: Mapping[Role, Checkpoint], dtype: str, verify: bool, foresee: Foresee | None
+) -> tuple[dict[Role, str], int]:
+    """The type of each model, and the bytes of disk that the pair wants. Refuses what does not fit into memory."""
+    types = {role: dtypes.resolve(dtype, model.stored) for role, model in models.items()}
+    for role, model in models.items():
+        doing = f"exporting the {role} '{model.name}' from {model.stored} to {types[role]}"
+        require_memory(BASE_BYTES + _anonymous_bytes(model, types[role], verify), doing)
+    need_bytes = sum(model.exported_bytes(types[role]) for role, model in models.items())
+    if foresee is not None:
+        need_bytes += foresee({role: (_foreseen(model, types[role]), model.folder) for role, model in models.items()})
+    return types, need_bytes
+
+
 def _require_fitting(models: dict[Role, Checkpoint], folders: dict[Role, Path], early: bool) -> None:
     """Target and draft speak the same tokens. early: compare only what a look at the checkpoints' files can tell."""
     draft = models.get("draft")
@@ -184,12 +222,6 @@ def _anonymous_bytes(model: Checkpoint, dtype: str, verify: bool) -> int:
     loaded = 0 if way.mapped and not model.pickled else model.weight_count * dtypes.BYTES[way.load]
     verifying = int(model.weight_count * (dtypes.BYTES[dtype] + VERIFY_SHARE)) if verify else 0
     return max(loaded, verifying)
-
-
-def _fetch(model: Checkpoint, progress: Progress) -> None:
-    """Bring the weights of a hub id here; a local checkpoint has them."""
-    if not all((model.folder / name).is_file() for name in model.weights):
-        hub.fetch(model.name, model.source, model.folder, model.weights, progress)
 
 
 def _copy_index(model: Checkpoint, folder: Path) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgespec.errors import EdgespecError
 from edgespec.pair import Kind, Role, Source
+from edgespec.progress import SILENT, Progress
+from edgespec.vocabulary import vocab_size
 
 from . import dtypes, hub
+from .code import require_trusted
 from .eagle import is_eagle3, require_plain_eagle3
-from .weights import elements_by_dtype, weight_files
+from .weights import Stored, stored, weight_files
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken")
@@ -23,11 +25,11 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model that may be exported. Its weights may still have to be fetched (`hub.fetch_weights`).
+    """A model that may be exported. Its weights may still have to be fetched (`fetch`).
 
-    name: as the user typed it. weights: bytes by file name in `folder`.
-    elements: numbers by the type they are stored in, from the safetensors headers; None when these are not here yet or
-    the weights are pickled. kind, layers: what is to be made of it, see pair.ModelRecord.
+    name: as the user typed it. weights: bytes by file name in `folder`. absent: those of them still to be fetched.
+    numbers: by the safetensors headers; None when these are not here yet or the weights are pickled. kind, layers: what
+    is to be made of it, see pair.ModelRecord.
     """
 
     name: str
@@ -35,7 +37,8 @@ class Checkpoint:
     source: Source
     config: dict[str, Any]
     weights: dict[str, int]
-    elements: Mapping[str, int] | None
+    numbers: Stored | None
+    absent: Mapping[str, int] = field(default_factory=dict)
     kind: Kind = "model"
     layers: int | None = None
 
@@ -54,17 +57,36 @@ class Checkpoint:
     @property
     def stored(self) -> str:
         """The type that most weights are stored in, such as bf16; by config.json when the weights do not tell."""
-        if self.elements:
-            return max(self.elements, key=self.elements.__getitem__)
+        if self.numbers and self.numbers.by_dtype:
+            return max(self.numbers.by_dtype, key=self.numbers.by_dtype.__getitem__)
         names = {"bfloat16": "bf16", "float16": "fp16"}
         return names.get(str(self.config.get("dtype") or self.config.get("torch_dtype")), "fp32")
 
     @property
     def weight_count(self) -> int:
-        """Numbers in the weight files, an estimate where the headers do not tell."""
-        if self.elements is not None:
-            return sum(self.elements.values())
-        return sum(self.weights.values()) // dtypes.BYTES.get(self.stored, 4)
+        """Numbers that an export will hold: those of the weight files, without the layers that an early exit leaves
+        out. An estimate where the headers do not tell."""
+        if self.numbers is not None:
+            left_out = sum(n for layer, n in self.numbers.by_layer.items() if layer >= (self.layers or layer + 1))
+            return self.numbers.total - left_out
+        total = sum(self.weights.values()) // dtypes.BYTES.get(self.stored, 4)
+        if self.layers is None:
+            return total
+        text = self.config.get("text_config") or self.config
+        ends = vocab_size(self.config) * int(text.get("hidden_size") or 0)
+        ends = min(total, ends if text.get("tie_word_embeddings") else 2 * ends)
+        return ends + (total - ends) * self.layers // _depth(text)
+
+    @property
+    def long_beyond(self) -> int | None:
+        """Of a model with two sets of rotary factors (longrope, as Phi-3 and Phi-4-mini have it): the number of tokens
+        beyond which the long ones are taken; None for any other."""
+        text = self.config.get("text_config") or self.config
+        rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+        if (rope.get("rope_type") or rope.get("type")) not in ("longrope", "su"):
+            return None
+        limit = rope.get("original_max_position_embeddings") or text.get("original_max_position_embeddings")
+        return limit if isinstance(limit, int) else None
 
     def exported_bytes(self, dtype: str) -> int:
         """An estimate of what the exported model takes on disk: its weights, and the tokenizer in its three forms."""
@@ -75,8 +97,8 @@ class Checkpoint:
         """The first `layers` layers of this model, with its final norm and head. Raises EdgespecError unless that is
         fewer than it has, and at least one."""
         text = self.config.get("text_config") or self.config
-        has = text.get("num_hidden_layers") or text.get("n_layer")
-        if not isinstance(has, int):
+        has = _depth(text)
+        if not has:
             raise EdgespecError(
                 f"the config.json of '{self.name}' does not say how many layers it has; use no early exit"
             )
@@ -118,7 +140,26 @@ def open_checkpoint(
         )
     found = hub.find(name, revision, with_code=trust_remote_code)
     source = Source(id=name, revision=found.commit)
-    return _inspect(name, found.folder, source, found.weight_sizes, role, trust_remote_code, allow_pickle)
+    model = _inspect(name, found.folder, source, found.weight_sizes, role, trust_remote_code, allow_pickle)
+    return replace(model, absent={file: size for file, size in found.absent.items() if file in model.weights})
+
+
+def fetch(
+    checkpoint: Checkpoint,
+    *,
+    role: Role = "target",
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    progress: Progress = SILENT,
+) -> Checkpoint:
+    """Bring the weights of a hub id here, and look at the whole as `open_checkpoint` looks at a directory: only now do
+    the weights' headers tell whether they are whole and of which type. A checkpoint that is here stays as it is."""
+    if all((checkpoint.folder / name).is_file() for name in checkpoint.weights):
+        if checkpoint.numbers is not None or checkpoint.pickled:
+            return checkpoint
+    else:
+        hub.fetch(checkpoint.name, checkpoint.source, checkpoint.folder, checkpoint.weights, progress)
+    return _inspect(checkpoint.name, checkpoint.folder, checkpoint.source, None, role, trust_remote_code, allow_pickle)
 
 
 def _inspect(
@@ -132,7 +173,7 @@ def _inspect(
 ) -> Checkpoint:
     config = _config(name, folder)
     _require_causal(name, config, role)
-    _require_pinned_code(name, config, trust_remote_code)
+    require_trusted(name, folder, config, trust_remote_code)
     kind: Kind = "eagle3" if is_eagle3(config) else "model"
     if kind == "model" and not any(next(folder.glob(pattern), None) for pattern in _TOKENIZERS):
         raise EdgespecError(
@@ -141,10 +182,16 @@ def _inspect(
         )
     present = remote if remote is not None else {path.name: path.stat().st_size for path in folder.iterdir()}
     files = weight_files(name, folder, present, allow_pickle)
-    elements = None
+    numbers = None
     if remote is None and files[0].endswith(".safetensors"):
-        elements = sum((elements_by_dtype(folder / file) for file in files), Counter[str]())
-    return Checkpoint(name, folder, source, config, {file: present[file] for file in files}, elements, kind)
+        numbers = stored(folder / file for file in files)
+    return Checkpoint(name, folder, source, config, {file: present[file] for file in files}, numbers, kind=kind)
+
+
+def _depth(text: Mapping[str, Any]) -> int:
+    """Layers that a configuration states; 0 when it states none."""
+    has = text.get("num_hidden_layers") or text.get("n_layer")
+    return has if isinstance(has, int) else 0
 
 
 def _config(name: str, folder: Path) -> dict[str, Any]:
@@ -199,16 +246,3 @@ def _require_causal(name: str, config: dict[str, Any], role: Role) -> None:
             f"the weights of '{name}' are quantized already ({method}); export the original checkpoint and compress it "
             "with: edgespec quantize"
         )
-
-
-def _require_pinned_code(name: str, config: dict[str, Any], trust_remote_code: bool) -> None:
-    code = config.get("auto_map")
-    if not trust_remote_code or not isinstance(code, dict):
-        return
-    for entry in code.values():
-        for place in entry if isinstance(entry, list) else [entry]:
-            if isinstance(place, str) and "--" in place:
-                raise EdgespecError(
-                    f"'{name}' loads code from another repository ('{place.split('--')[0]}'), which its revision does "
-                    "not pin; copy that code beside config.json and correct auto_map"
-                )

@@ -11,6 +11,7 @@ at load time overrides it. `quantize` removes it.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import io
 import json
@@ -62,6 +63,7 @@ def convert(checkpoint: Checkpoint, out: Path, dtype: str, trust_remote_code: bo
             if checkpoint.kind != "eagle3":
                 _require_convertible_tokenizer(checkpoint, trust_remote_code)
             _export(checkpoint, out, way, trust_remote_code)
+            gc.collect()  # what upstream made refers to itself, and Windows writes to no file that it still maps
             if way.recast:
                 recast(out / "openvino_model.xml", name, way.written, way.exported)
     except EdgespecError:
@@ -110,6 +112,7 @@ def _export(checkpoint: Checkpoint, out: Path, way: Route, trust_remote_code: bo
         trust_remote_code=trust_remote_code,
         patch_16bit_model=way.load != "fp32",
     )
+    del model  # its weights are mapped from the checkpoint's files
     if tokenizer is not None:
         export_tokenizer(tokenizer, out, task=_TASK)
 
@@ -121,11 +124,6 @@ def _require_supported(checkpoint: Checkpoint, trust_remote_code: bool) -> None:
 
     model_type = str(checkpoint.config.get("model_type"))
     if model_type not in CONFIG_MAPPING_NAMES and not trust_remote_code:
-        if checkpoint.config.get("auto_map"):
-            raise EdgespecError(
-                f"'{checkpoint.name}' needs the code it brings along (model type '{model_type}'); read that code, then "
-                "pass --trust-remote-code, for a hub id together with --revision COMMIT"
-            )
         raise EdgespecError(f"transformers here does not know the model type '{model_type}' of '{checkpoint.name}'")
     try:
         tasks = TasksManager.get_supported_tasks_for_model_type(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,13 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 @dataclass(frozen=True)
 class Found:
-    """A repository at one commit. weight_sizes: bytes of each weight file not fetched yet; None when all is on disk."""
+    """A repository at one commit. weight_sizes: bytes of each large file, fetched or not; None when the hub was not
+    asked and what the cache has must do. absent: those of them whose bytes are not in the cache yet."""
 
     folder: Path
     commit: str | None
     weight_sizes: dict[str, int] | None
+    absent: Mapping[str, int] = field(default_factory=dict)
 
 
 def is_id(name: str) -> bool:
@@ -83,11 +85,15 @@ def find(name: str, revision: str | None, with_code: bool, weights: tuple[str, .
     suffixes = (*_SMALL, ".py") if with_code else _SMALL
     small = [file for file in files if file.endswith(suffixes) or file in (INDEX_FILE, _GRAPH)]
     folder = _download(name, info.sha, small)
-    return Found(folder, info.sha, {file: size for file, size in files.items() if file.endswith(weights)})
+    sizes = {file: size for file, size in files.items() if file.endswith(weights)}
+    blobs = {file.rfilename: _blob(folder, file) for file in info.siblings or []}
+    absent = {file: size for file, size in sizes.items() if not (folder / file).is_file() and not blobs[file].is_file()}
+    return Found(folder, info.sha, sizes, absent)
 
 
 def fetch(name: str, source: Source, folder: Path, sizes: Mapping[str, int], progress: Progress = SILENT) -> None:
-    """Download the files in `sizes` (bytes by name) into the snapshot `folder`; an interrupted download is resumed.
+    """Download the files in `sizes` (bytes by name) into the snapshot `folder`. An interrupted download is resumed by
+    file: one that had come whole is not fetched again, one that had come in part is (huggingface_hub 1.21 keeps none).
 
     Raises EdgespecError when the cache's disk is too small or the hub is lost on the way.
     """
@@ -95,6 +101,14 @@ def fetch(name: str, source: Source, folder: Path, sizes: Mapping[str, int], pro
     require_disk(folder, sum(missing.values()))
     with progress.task(f"fetching '{name}', {sum(missing.values()) / 1e9:.1f} GB", sum(missing.values())) as task:
         _download(source.id, source.revision, list(missing), task)
+
+
+def _blob(folder: Path, file: Any) -> Path:
+    """Where the cache keeps the content of a file of the repository whose snapshot is `folder`, whichever commit
+    brought it: blobs/<sha256 of a large file, git's hash of a small one>."""
+    large = getattr(file, "lfs", None)
+    name = getattr(large, "sha256", None) or getattr(file, "blob_id", None) or "unknown"
+    return folder.parents[1] / "blobs" / name
 
 
 def _download(name: str, commit: str | None, files: list[str], task: Task | None = None) -> Path:

@@ -9,7 +9,7 @@ from edgespec.errors import EdgespecError
 from .checkpoint import Checkpoint
 from .eagle import ARCHITECTURE, MAY_BE_MISSING
 
-_TORCH = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
+TORCH = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 _OWN_CODE_IGNORED = ("falcon", "mpt", "phi", "phi3")
 """Types whose published code keeps its cache in a way optimum-intel cannot export: transformers' class is taken."""
 
@@ -42,7 +42,7 @@ def load_model(checkpoint: Checkpoint, dtype: str, trust_remote_code: bool = Fal
     model, found = loader.from_pretrained(
         checkpoint.folder,
         config=config,
-        dtype=getattr(torch, _TORCH[dtype]),
+        dtype=getattr(torch, TORCH[dtype]),
         local_files_only=True,
         use_safetensors=not checkpoint.pickled,
         output_loading_info=True,

@@ -7,11 +7,15 @@ import math
 import re
 import struct
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgespec.errors import EdgespecError
 
 _DTYPES = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16"}
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 
 
 def weight_files(name: str, folder: Path, present: dict[str, int], allow_pickle: bool) -> tuple[str, ...]:
@@ -49,9 +53,35 @@ def weight_files(name: str, folder: Path, present: dict[str, int], allow_pickle:
     raise EdgespecError(f"'{name}' has no weights (model.safetensors); fetch the whole checkpoint")
 
 
-def elements_by_dtype(path: Path) -> Counter[str]:
-    """How many numbers of each type a safetensors file holds, by its header: fp32, fp16, bf16, or safetensors' own
-    name for another. Refuses a file that is shorter than the header says.
+@dataclass(frozen=True)
+class Stored:
+    """How many numbers a checkpoint holds. by_dtype: fp32, fp16, bf16, or safetensors' own name for another type.
+    by_layer: those that belong to one layer of the decoder, by its index."""
+
+    by_dtype: Mapping[str, int]
+    by_layer: Mapping[int, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_dtype.values())
+
+
+def stored(paths: Iterable[Path]) -> Stored:
+    """What the headers of safetensors files say. Refuses a file that is shorter than its header says."""
+    by_dtype: Counter[str] = Counter()
+    by_layer: Counter[int] = Counter()
+    for path in paths:
+        for name, tensor in _header(path).items():
+            count = math.prod(tensor["shape"])
+            by_dtype[_DTYPES.get(tensor["dtype"], tensor["dtype"])] += count
+            layer = _LAYER.search(name)
+            if layer is not None:
+                by_layer[int(layer[1])] += count
+    return Stored(by_dtype, by_layer)
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The tensors of a safetensors file by name, as its header describes them.
 
     Layout: 8 bytes of header length (little endian), the header in JSON, the tensors' bytes
     (https://github.com/huggingface/safetensors, "Format").
@@ -63,13 +93,12 @@ def elements_by_dtype(path: Path) -> Counter[str]:
             header = json.loads(file.read(min(length, size)))
         header.pop("__metadata__", None)
         end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
-        elements: Counter[str] = Counter()
         for tensor in header.values():
-            elements[_DTYPES.get(tensor["dtype"], tensor["dtype"])] += math.prod(tensor["shape"])
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+            math.prod(tensor["shape"]), str(tensor["dtype"])
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise EdgespecError(f"'{path}' is not a whole safetensors file; fetch it again") from error
     if size < 8 + length + end:
         raise EdgespecError(
             f"'{path}' has {size:,} bytes where its header says {8 + length + end:,}: it is truncated; fetch it again"
         )
-    return elements
+    return dict(header)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,16 @@ def test_a_manifest_cannot_leave_files_out(copy: Path) -> None:
     _rewrite(copy, **manifest)
     with pytest.raises(EdgespecError, match=r"the target of .* lacks openvino_tokenizer\.xml"):
         Pair.open(copy)
+
+
+def test_a_deleted_pair_is_gone_or_no_pair_any_more(
+    make_pair: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Pair.open(root := make_pair("first")).delete()
+    assert not root.exists()
+    pair = Pair.open(make_pair("second"))
+    monkeypatch.setattr("edgespec.pair.remove_folder", lambda _: False)  # a file in it is held open
+    with pytest.raises(EdgespecError, match=r"could not be removed whole: another program .*; it is no pair any more"):
+        pair.delete()
+    with pytest.raises(EdgespecError, match="is not a pair directory"):
+        Pair.open(pair.root)

@@ -7,13 +7,25 @@ import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from edgespec import resources
 from edgespec.errors import EdgespecError
-from edgespec.resources import PeakMemory, anonymous_bytes, available_memory_bytes, require_disk, require_memory
+from edgespec.resources import (
+    SAMPLE_S,
+    WATCHER_SHARE,
+    DiskNeed,
+    PeakMemory,
+    anonymous_bytes,
+    available_memory_bytes,
+    pause_s,
+    require_disk,
+    require_disks,
+    require_memory,
+)
 
 Usage = namedtuple("Usage", "total used free")
 MB = 1_000_000
@@ -24,7 +36,7 @@ def test_the_peak_stays_after_the_memory_is_given_back() -> None:
     with PeakMemory() as peak:
         block = bytearray(b"\1") * (300 * MB)
         seen = anonymous_bytes()
-        while peak.anonymous_bytes < seen - MB:  # the watcher looks every 20 ms
+        while peak.anonymous_bytes < seen - MB:  # the watcher looks every SAMPLE_S
             pass
         del block
     assert 290 * MB < peak.anonymous_bytes - before < 500 * MB
@@ -38,9 +50,42 @@ def test_memory_of_processes_it_starts_counts() -> None:
         child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert child.stdout is not None
         assert child.stdout.readline().startswith(b"ready")
-        peak._look()
+        peak._look(for_children=True)
         child.communicate()
     assert peak.anonymous_bytes - before > 190 * MB
+
+
+def test_the_watcher_reads_this_process_often_and_the_machine_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    listings: list[int] = []
+    children = psutil.Process.children
+    monkeypatch.setattr(
+        psutil.Process, "children", lambda self, recursive: listings.append(1) or children(self, recursive)
+    )
+    with PeakMemory() as peak:
+        peak.anonymous_bytes = 0
+        while peak.anonymous_bytes == 0:  # the watcher looked
+            pass
+        assert len(listings) == 1  # at the beginning only
+    assert len(listings) == 2
+
+
+def test_a_watcher_whose_looks_are_dear_looks_less_often() -> None:
+    assert pause_s(watching_s=0.0, elapsed_s=3.0) == SAMPLE_S
+    assert pause_s(watching_s=0.1, elapsed_s=10.0) == pytest.approx(0.1 / WATCHER_SHARE - 10)
+    elapsed_s = watching_s = 0.0
+    for _ in range(100):  # looks of 20 ms each, such as on a machine with thousands of processes
+        elapsed_s += pause_s(watching_s, elapsed_s) + 0.02
+        watching_s += 0.02
+    assert watching_s / elapsed_s < 0.01
+
+
+def test_where_the_system_counts_no_anonymous_memory_private_memory_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "_PROC", tmp_path)  # no /proc, as on macOS and Windows
+    assert anonymous_bytes() == pytest.approx(psutil.Process().memory_full_info().uss, rel=0.05)
+    windows = SimpleNamespace(pid=1, memory_info=lambda: SimpleNamespace(rss=10, private=123 * MB))
+    assert anonymous_bytes(windows) == 123 * MB  # type: ignore[arg-type]
 
 
 def test_a_mapped_file_does_not_count(tmp_path: Path) -> None:
@@ -76,3 +121,38 @@ def test_a_small_disk_is_refused_with_the_numbers(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(resources.shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 1000))
     with pytest.raises(EdgespecError, match=r"has 0\.00 GB free and about 0\.01 GB are needed; free some space"):
         require_disk(tmp_path, 10**7)
+
+
+def test_folders_on_one_disk_add_up_and_disks_are_counted_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = {"a": 5 * 10**9, "b": 2 * 10**9}
+    monkeypatch.setattr(resources, "_existing", lambda folder: _Place("a" if folder.name.startswith("a") else "b"))
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda place: Usage(10**10, 0, free[place.disk]))
+    first, second = DiskNeed(Path("a1"), 3 * 10**9, "the pair"), DiskNeed(Path("b1"), 10**9, "what is fetched")
+    require_disks([first, second])
+    require_disks([first, DiskNeed(Path("a2"), 0, "nothing")])
+    says = (
+        r"the disk holding 'a1' has 5\.00 GB free and about 5\.25 GB are needed \(3\.00 GB in 'a1' for the pair, "
+        r"2\.00 GB in 'a2' for the draft, and a twentieth to spare\); free some space"
+    )
+    with pytest.raises(EdgespecError, match=says):
+        require_disks([first, second, DiskNeed(Path("a2"), 2 * 10**9, "the draft")])
+    with pytest.raises(EdgespecError, match=r"the disk holding 'b1' has 2\.00 GB free and about 4\.20 GB"):
+        require_disks([first, DiskNeed(Path("b1"), 4 * 10**9, "what is fetched")])
+
+
+class _Place:
+    """A folder on a disk of that letter."""
+
+    def __init__(self, disk: str) -> None:
+        self.disk = disk
+
+    def stat(self) -> SimpleNamespace:
+        return SimpleNamespace(st_dev=ord(self.disk))
+
+
+def test_a_folder_that_is_not_there_yet_counts_where_it_will_be(tmp_path: Path) -> None:
+    require_disk(tmp_path / "not" / "yet", 1000)
+    with pytest.raises(EdgespecError, match=r"not/yet|not\\\\yet"):
+        require_disk(tmp_path / "not" / "yet", 10**17)

@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import weakref
 from collections import namedtuple
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import psutil
 import pytest
 
-from edgespec import resources
+from edgespec import resources, staging
 from edgespec.errors import EdgespecError
 from edgespec.progress import Silent
-from edgespec.staging import remove_abandoned, staged_directory, write_atomically
+from edgespec.resources import DiskNeed
+from edgespec.staging import remove_abandoned, remove_folder, replace, staged_directory, write_atomically
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -60,6 +64,125 @@ def test_a_small_disk_is_refused_before_anything_is_written(tmp_path: Path, monk
     with refusal, staged_directory(tmp_path / "out", need_bytes=10**7):
         pytest.fail("the block must not run")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_goes_elsewhere_on_the_same_disk_adds_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda _: Usage(10**10, 10**9, 3 * 10**9))
+    cache = tmp_path / "cache" / "not there yet"
+    with staged_directory(tmp_path / "out", 2 * 10**9, also=[DiskNeed(cache, 5 * 10**8, "a download")]):
+        pass
+    refusal = pytest.raises(
+        EdgespecError, match=r"2\.00 GB in '.*' for 'new', 2\.00 GB in '.*not there yet' for a down"
+    )
+    with refusal, staged_directory(tmp_path / "new", 2 * 10**9, also=[DiskNeed(cache, 2 * 10**9, "a download")]):
+        pytest.fail("the block must not run")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+class Windows:
+    """Renames and removals that fail so many times, as on Windows while a file in the folder is open.
+
+    Nobody waits: time passes only in the pauses between tries."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, renames: int = 0, removals: int = 0) -> None:
+        self.renames, self.removals, self.clock = renames, removals, 0.0
+        rename, remove = Path.replace, shutil.rmtree
+        monkeypatch.setattr(Path, "replace", lambda path, to: self._refuse("renames") or rename(path, to))
+        monkeypatch.setattr(staging.shutil, "rmtree", lambda folder: self._refuse("removals") or remove(folder))
+        monkeypatch.setattr(staging.time, "monotonic", lambda: self.clock)
+        monkeypatch.setattr(staging.time, "sleep", self._pass)
+
+    def _refuse(self, what: str) -> None:
+        left = getattr(self, what)
+        setattr(self, what, left - 1)
+        if left > 0:
+            raise PermissionError(errno.EACCES, "The process cannot access the file")
+
+    def _pass(self, seconds: float) -> None:
+        assert seconds > 0
+        self.clock += seconds
+
+
+def test_a_rename_that_is_refused_for_a_moment_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = Windows(monkeypatch, renames=6)
+    with staged_directory(tmp_path / "out") as building:
+        (building / "file").write_text("content")
+    assert windows.renames == -1  # the seventh went well
+    assert 0 < windows.clock < staging.PATIENCE_S
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_rename_that_is_refused_to_the_end_is_a_sentence_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = Windows(monkeypatch, renames=10**9)
+    says = r"could not be renamed to 'out' for 15 s \(The process cannot access the file\): another program has a file"
+    with pytest.raises(EdgespecError, match=says), staged_directory(tmp_path / "out"):
+        pass
+    assert staging.PATIENCE_S <= windows.clock <= staging.PATIENCE_S + 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_failure_of_a_rename_is_no_matter_of_patience(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        replace(tmp_path / "nothing", tmp_path / "out")
+
+
+def test_a_scratch_folder_is_removed_with_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = tmp_path / "scratch"
+    (scratch / "inner").mkdir(parents=True)
+    windows = Windows(monkeypatch, removals=3)
+    assert remove_folder(scratch)
+    assert not scratch.exists()
+    assert remove_folder(scratch)  # gone before
+    scratch.mkdir()
+    windows.removals = 10**9
+    assert not remove_folder(scratch)
+
+
+def test_models_of_a_run_that_failed_are_let_go_before_its_folder_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed run's frames hold its models, and these its files, as long as the error is on its way up."""
+
+    class Model:
+        pass
+
+    models = weakref.WeakSet[Model]()
+
+    def convert(_: Path) -> None:
+        model = Model()
+        models.add(model)
+        raise ValueError("it failed")
+
+    remove = shutil.rmtree
+    windows = Windows(monkeypatch)
+    monkeypatch.setattr(staging.shutil, "rmtree", lambda folder: _remove_unless(models, remove, folder))
+    with pytest.raises(ValueError, match="it failed"), staged_directory(tmp_path / "out") as building:
+        convert(building)
+    assert list(tmp_path.iterdir()) == []
+    assert windows.clock == 0  # no waiting was needed
+
+
+def _remove_unless(held: Collection[object], remove: Callable[[Path], object], folder: Path) -> None:
+    if held:
+        raise PermissionError(errno.EACCES, "The process cannot access the file")
+    remove(folder)
+
+
+def test_a_folder_that_stays_open_is_named_and_the_failure_stays_what_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Listener(Silent):
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    said: list[str] = []
+    Windows(monkeypatch, removals=10**9)
+    with pytest.raises(ValueError, match="it failed"), staged_directory(tmp_path / "out", progress=Listener()):
+        raise ValueError("it failed")
+    (left,) = tmp_path.iterdir()
+    assert said == [f"'{left}' is held open and stays; the next run to 'out' deletes it"]
 
 
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,10 +12,10 @@ import typer
 
 from ..console import Terminal
 from ..errors import EdgespecError
-from ..pair import Made, ModelRecord, Pair, write_manifest
+from ..pair import Made, ModelRecord, Pair, Role, write_manifest
 from ..resources import PeakMemory
 from ..stages import load_stage
-from ..staging import require_absent, require_folder, staged_directory
+from ..staging import replace, require_absent, require_folder, staged_directory
 
 
 def run(
@@ -48,7 +49,7 @@ def run(
         bool, typer.Option("--allow-pickle", help="Read pickled weights where there are no safetensors.")
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Hold the exported models against PyTorch on probe prompts.")
+        bool, typer.Option("--verify", help="Hold the models against PyTorch on probe prompts, and refuse what is off.")
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -96,16 +97,25 @@ def _export_compressed(
     def foresee(models: Any) -> int:
         return int(quantize.foresee(models, request))
 
+    references: dict[Role, Any] = {}  # what PyTorch computes, with --verify
     with PeakMemory() as peak, staged_directory(output, progress=terminal) as staged:
-        whole = export.export_pair(target, draft, staged / "whole", foresee=foresee, **options)
+        whole = export.export_pair(target, draft, staged / "whole", foresee=foresee, references=references, **options)
         quantize.quantize_pair(whole.root, staged / "small", progress=terminal, **formats)
         made = Pair.open(staged / "small", verify=False).manifest
         gc.collect()  # Windows removes no file that a model of quantize's still maps
+        verified: dict[Role, Any] = {}
+        for role, reference in references.items():
+            record = {"target": made.target, "draft": made.draft}[role]
+            if record is not None:
+                with terminal.task(f"comparing the compressed {role} with PyTorch"):
+                    verified[role] = asdict(export.hold(reference, staged / "small" / role, record.precision))
         whole.delete()
         for path in sorted((staged / "small").iterdir(), key=lambda path: path.is_file()):
-            path.replace(staged / path.name)  # the manifest last
+            replace(path, staged / path.name)  # the manifest last
         (staged / "small").rmdir()
         step = _as_one(made.made, formats, time.perf_counter() - started, peak)
+        if verified:
+            step = step.model_copy(update={"checks": step.checks | {"verify_compressed": verified}})
         manifest = made.model_copy(update={"made": [step]})
         write_manifest(staged, manifest)
     return Pair(output, manifest)
@@ -142,14 +152,15 @@ def show_pair(terminal: Terminal, pair: Pair) -> None:
     models = {"target": pair.manifest.target, "draft": pair.manifest.draft}
     if not terminal.json_output:
         columns = ["model", "architecture", "weights", "precision", "size", "tokenizer"]
-        verified = checks.get("verify", {})
-        if verified:
-            before = ", before compression" if "weights" in checks else ""
-            columns += [f"as PyTorch (top-1){before}", f"largest difference{before}"]
+        comparisons = [checks[name] for name in ("verify", "verify_compressed") if checks.get(name)]
+        for name, when in (("verify", ", before compression"), ("verify_compressed", ", compressed")):
+            if checks.get(name):
+                when = when if "weights" in checks else ""
+                columns += [f"as PyTorch (top-1){when}", f"largest difference (allowed){when}"]
         terminal.table(
             str(pair.root),
             columns,
-            [_row(role, model, checks, bool(verified)) for role, model in models.items() if model is not None],
+            [_row(role, model, checks, comparisons) for role, model in models.items() if model is not None],
         )
         seconds = sum(step.seconds or 0 for step in made)
         terminal.say(f"{seconds:,.0f} s, at most {peak / 1e9:.2f} GB of anonymous memory")
@@ -174,7 +185,7 @@ def show_pair(terminal: Terminal, pair: Pair) -> None:
     )
 
 
-def _row(role: str, model: ModelRecord, checks: dict[str, Any], verified: bool) -> list[str]:
+def _row(role: str, model: ModelRecord, checks: dict[str, Any], comparisons: list[dict[str, Any]]) -> list[str]:
     parity = checks.get("tokenizer", {}).get(role)
     shares = model.kind in ("early_exit", "eagle3")
     tokenizer = "as transformers'" if parity else "the target's" if shares else "not compared"
@@ -189,9 +200,13 @@ def _row(role: str, model: ModelRecord, checks: dict[str, Any], verified: bool) 
         f"{_bytes(model) / 1e6:,.1f} MB",
         tokenizer,
     ]
-    if verified:
-        found = checks["verify"].get(role)
-        row += [f"{found['top1']:.1%}", f"{found['max_difference']:.2g}"] if found else ["", ""]
+    for comparison in comparisons:
+        found = comparison.get(role)
+        row += (
+            [f"{found['top1']:.1%}", f"{found['relative']:.2g} of the largest logit ({found['bound']:.2g})"]
+            if found
+            else ["", ""]
+        )
     return row
 
 

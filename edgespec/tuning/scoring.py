@@ -13,8 +13,8 @@ import numpy as np
 from ..errors import EdgespecError
 from ..pair import Pair
 from ..profile import Quality
+from ..resources import require_disk
 from ..settings import EXACT, describe
-from ..staging import require_disk
 from .quality import Bounds, distance
 from .settings import numerics
 from .world import World

@@ -295,6 +295,12 @@ def test_a_gguf_draft_is_refused(tmp_path: Path, gguf: Path, tiny_pair: Path) ->
         adopt_pair(tiny_pair / "target", gguf, tmp_path / "out")
 
 
+def _after(raw: bytes, mark: bytes, other: bytes) -> bytes:
+    """Overwrite what follows `mark`: a type that does not exist, a string or an array that would never end."""
+    at = raw.index(mark) + len(mark)
+    return raw[:at] + other + raw[at + len(other) :]
+
+
 def _other_type(raw: bytes, name: bytes) -> bytes:
     """The type of a vector: behind its name come the number of dimensions (u32) and its size (u64)."""
     at = raw.index(name) + len(name) + 4 + 8
@@ -308,6 +314,12 @@ def _other_type(raw: bytes, name: bytes) -> bytes:
         (lambda raw: raw[:4] + b"\1\0\0\0" + raw[8:], "is GGUF version 1, and 2 and 3 are read"),
         (lambda raw: _other_type(raw, b"output_norm.weight"), "the weight 'output_norm.weight' .* has ggml type 99"),
         (lambda raw: raw[:2000], "the head of '.*' is cut short or damaged"),
+        (lambda raw: _after(raw, b"general.architecture", b"\x63"), "the head of '.*' is cut short or damaged"),
+        (lambda raw: _after(raw, b"general.architecture\x08\0\0\0", b"\xff" * 8), "the head of '.*' is cut short or"),
+        (
+            lambda raw: _after(raw, b"tokens\x09\0\0\0\x08\0\0\0", b"\xff" * 8),
+            "the head of '.*' is cut short or damaged",
+        ),
         (lambda raw: raw[:-500], "bytes where its head says .*: it is truncated"),
         (
             lambda raw: raw.replace(

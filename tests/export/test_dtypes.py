@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from edgespec.export import convert, export_pair
 from edgespec.export.checkpoint import open_checkpoint
 from edgespec.export.dtypes import Route, resolve, route
 from edgespec.export.verify import ir_logits
-from edgespec.export.weights import elements_by_dtype
+from edgespec.export.weights import stored
 
 PROMPT = [12, 77, 203, 5, 140, 31, 250, 9, 66]
 
@@ -47,7 +46,7 @@ def test_headers_tell_what_is_stored(bf16_checkpoint: Path, tiny_target_checkpoi
     assert open_checkpoint(str(bf16_checkpoint)).stored == "bf16"
     assert open_checkpoint(str(tiny_target_checkpoint)).stored == "fp32"
     count = open_checkpoint(str(bf16_checkpoint)).weight_count
-    assert elements_by_dtype(bf16_checkpoint / "model.safetensors") == Counter({"bf16": count})
+    assert stored([bf16_checkpoint / "model.safetensors"]).by_dtype == {"bf16": count}
 
 
 @pytest.mark.parametrize("dtype", ["auto", "fp16", "fp32"])

@@ -90,7 +90,7 @@ def test_the_disk_for_both_is_asked_for_before_anything_is_written(
 ) -> None:
     """What export asks for ahead is what it needs and what quantize asks for once the model is there."""
     asked: list[int] = []
-    monkeypatch.setattr("edgespec.staging.require_disk", lambda _, need_bytes: asked.append(need_bytes))
+    monkeypatch.setattr("edgespec.staging.require_disks", lambda needs: asked.append(sum(need.bytes for need in needs)))
     run(str(tiny_target_checkpoint), tmp_path / "pair", weights=weights, draft_weights=None, json_output=True)
     _, ahead, later = asked
     checkpoint = assemble.open_checkpoint(str(tiny_target_checkpoint))

@@ -18,10 +18,10 @@ from edgespec.engine.native import NativeEngine
 from edgespec.engine.step import acceptance_rate
 from edgespec.errors import EdgespecError
 from edgespec.export import adopt_pair, export_pair
-from edgespec.export.verify import EXACT
 from edgespec.pair import TOKENIZER_FILES, Pair
 from edgespec.runtime import SpecPipeline
 from edgespec.sampling import Sampling
+from edgespec.settings import EXACT
 
 HEAD: dict[str, Any] = {
     "architectures": ["LlamaForCausalLMEagle3"],

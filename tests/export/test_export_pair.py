@@ -19,16 +19,16 @@ from edgespec.engine.native import NativeEngine
 from edgespec.export import export_pair
 from edgespec.ir import weight_precision
 from edgespec.pair import REQUIRED_FILES, Pair
+from edgespec.settings import EXACT
 from edgespec.vocabulary import fingerprint
 
-EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 PROMPT = [12, 77, 203, 5, 140]
 LATER = [[31], [250, 9], [66]]  # fed one after the other through the KV state, as decoding does
 
 
 def ir_logits(folder: Path) -> np.ndarray:
     """Logits of PROMPT and LATER, [tokens, rows of the embedding], computed in four passes over one state."""
-    request = ov.Core().compile_model(folder / "openvino_model.xml", "CPU", EXACT).create_infer_request()
+    request = ov.Core().compile_model(folder / "openvino_model.xml", "CPU", dict(EXACT)).create_infer_request()
     past, rows = 0, []
     for tokens in (PROMPT, *LATER):
         total = past + len(tokens)

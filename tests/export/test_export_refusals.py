@@ -7,13 +7,16 @@ import json
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgespec import resources
 from edgespec.errors import EdgespecError
 from edgespec.export import assemble, convert, export_pair
+from edgespec.export.code import require_trusted
 
 Usage = namedtuple("Usage", "total used free")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -36,8 +39,15 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def edit_config(folder: Path, **changes: Any) -> None:
-    path = folder / "config.json"
+    edit_json(folder / "config.json", **changes)
+
+
+def edit_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+def write_index(folder: Path, content: str) -> None:
+    (folder / "model.safetensors.index.json").write_text(content, encoding="utf-8")
 
 
 def nothing_left(tmp_path: Path) -> bool:
@@ -80,6 +90,13 @@ def shard_index(folder: Path) -> None:
         (lambda f: cut(f / "model.safetensors", 100), "is not a whole safetensors file"),
         (shard_index, "lacks 1 of the 2 weight files in its index, such as 'model-00002-of-00002.safetensors'"),
         (lambda f: (f / "model.safetensors").rename(f / "openvino_model.xml"), "is an OpenVINO model already"),
+        (lambda f: write_index(f, "{}"), r"the model.safetensors.index.json of '.*' is damaged \(KeyError"),
+        (lambda f: write_index(f, '{"weight_map": {}}'), "lacks 0 of the 0 weight files in its index, such as 'model"),
+        (
+            lambda f: (f / "tokenizer_config.json").write_text("{"),
+            "the tokenizer_config.json of '.*' is not valid JSON",
+        ),
+        (lambda f: edit_config(f, architectures=["LlamaForCausalLMEagle"]), "is an EAGLE head .* of a generation that"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_exported(
@@ -90,6 +107,106 @@ def test_a_checkpoint_that_cannot_be_exported(
         export_pair(checkpoint, None, tmp_path / "out")
     assert "\n" not in str(refusal.value)
     assert nothing_left(tmp_path)
+
+
+@pytest.mark.usefixtures("light")
+def test_pickles_of_an_unknown_layout_are_refused_even_when_they_are_trusted(tmp_path: Path, checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").rename(checkpoint / "consolidated.00.pth")
+    with pytest.raises(EdgespecError, match=r"has no model.safetensors and no pytorch_model.bin; convert its weights"):
+        export_pair(checkpoint, None, tmp_path / "out", allow_pickle=True)
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.usefixtures("light")
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"draft": "x", "early_exit": 1}, "a draft and an early exit were both given, and a pair has one draft"),
+        ({"early_exit": 0}, "--early-exit got 0 and '.*' has 2 layers; give a number from 1 to 1"),
+        ({"early_exit": 2}, "--early-exit got 2 and '.*' has 2 layers; give a number from 1 to 1"),
+    ],
+)
+def test_a_draft_is_one(tmp_path: Path, checkpoint: Path, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(EdgespecError, match=says):
+        export_pair(checkpoint, options.pop("draft", None), tmp_path / "out", **options)
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.usefixtures("light")
+def test_too_little_memory_is_refused_before_anything_is_written(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "available_memory_bytes", lambda: 500_000_000)
+    says = r"exporting the target '.*' from fp32 to fp16 needs about 1\.1 GB of memory and 0\.5 of"
+    with pytest.raises(EdgespecError, match=says):
+        export_pair(checkpoint, None, tmp_path / "out")
+    assert nothing_left(tmp_path)
+
+
+def test_an_early_exit_needs_the_disk_of_its_own_layers_only(checkpoint: Path) -> None:
+    from edgespec.export.checkpoint import open_checkpoint
+
+    whole = open_checkpoint(str(checkpoint))
+    assert whole.numbers is not None
+    layer = whole.numbers.by_layer[1]
+    assert sum(whole.numbers.by_layer.values()) < whole.weight_count
+    assert whole.early_exit(1).weight_count == whole.weight_count - layer
+    assert whole.exported_bytes("fp16") - whole.early_exit(1).exported_bytes("fp16") == 2 * layer
+    guess = replace(whole, numbers=None).early_exit(1).weight_count  # of a hub id, before its headers are here
+    assert guess == pytest.approx(whole.early_exit(1).weight_count, rel=0.05)
+
+
+@pytest.mark.usefixtures("light")
+def test_a_disk_that_holds_both_is_counted_once_for_both(
+    tmp_path: Path, checkpoint: Path, tiny_draft_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgespec.export.checkpoint import open_checkpoint
+
+    target, draft = (open_checkpoint(str(path)).exported_bytes("fp16") for path in (checkpoint, tiny_draft_checkpoint))
+    free = int(1.05 * (target + draft)) - 1
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 10**9, free))
+    with pytest.raises(EdgespecError, match=r"are needed; free some space"):
+        export_pair(checkpoint, tiny_draft_checkpoint, tmp_path / "out")
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "auto_map"),
+    [
+        ("tokenizer_config.json", {"AutoTokenizer": ["tokenization_novel.NovelTokenizer", None]}),
+        ("tokenizer_config.json", ["tokenization_novel.NovelTokenizer", None]),
+    ],
+)
+@pytest.mark.usefixtures("light")
+def test_a_tokenizer_that_brings_code_is_not_run_unasked(
+    tmp_path: Path, checkpoint: Path, file: str, auto_map: Any
+) -> None:
+    edit_json(checkpoint / file, auto_map=auto_map, tokenizer_class="NovelTokenizer")
+    edit_config(checkpoint, model_type="jais")  # a type for which transformers has no tokenizer
+    (checkpoint / "tokenization_novel.py").write_text("raise SystemExit('it ran')\n", encoding="utf-8")
+    says = r"needs the code it brings along \(tokenization_novel.NovelTokenizer, named in tokenizer_config.json"
+    with pytest.raises(EdgespecError, match=says):
+        export_pair(checkpoint, None, tmp_path / "out")
+    assert nothing_left(tmp_path)
+
+
+def test_code_that_transformers_can_do_without_is_not_asked_for(checkpoint: Path) -> None:
+    """As published Phi-3 has it: auto_map beside a model type and a tokenizer that transformers knows."""
+    edit_config(checkpoint, auto_map={"AutoModelForCausalLM": "modeling.Model"})
+    edit_json(checkpoint / "tokenizer_config.json", auto_map={"AutoTokenizer": ["a.Slow", "a.Fast"]})
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    require_trusted("model", checkpoint, config, trust_remote_code=False)
+
+
+@pytest.mark.usefixtures("light")
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "processor_config.json", "preprocessor_config.json"])
+def test_code_from_another_repository_is_seen_in_every_configuration(
+    tmp_path: Path, checkpoint: Path, file: str
+) -> None:
+    (checkpoint / file).touch()
+    (checkpoint / file).write_text(json.dumps({"auto_map": {"Auto": ["other/code--x.Y", None]}}), encoding="utf-8")
+    with pytest.raises(EdgespecError, match=rf"from another repository \('other/code', named in {file}\), which its"):
+        export_pair(checkpoint, None, tmp_path / "out", trust_remote_code=True)
 
 
 @pytest.mark.usefixtures("light")
@@ -139,14 +256,16 @@ def test_remote_code_needs_a_full_commit(tmp_path: Path, revision: str | None) -
 @pytest.mark.usefixtures("light")
 def test_remote_code_from_another_repository_is_not_pinned(tmp_path: Path, checkpoint: Path) -> None:
     edit_config(checkpoint, auto_map={"AutoModelForCausalLM": "other/code--modeling.Model"})
-    with pytest.raises(EdgespecError, match=r"loads code from another repository \('other/code'\)"):
+    with pytest.raises(EdgespecError, match=r"loads code from another repository \('other/code', named in"):
         export_pair(checkpoint, None, tmp_path / "out", trust_remote_code=True)
 
 
 def test_code_that_a_checkpoint_brings_is_not_run_unasked(tmp_path: Path, checkpoint: Path) -> None:
     edit_config(checkpoint, model_type="novel", auto_map={"AutoConfig": "configuration.Novel"})
     (checkpoint / "configuration.py").write_text("raise SystemExit('it ran')\n", encoding="utf-8")
-    with pytest.raises(EdgespecError, match=r"needs the code it brings along \(model type 'novel'\); read that code"):
+    with pytest.raises(
+        EdgespecError, match=r"needs the code it brings along \(configuration.Novel, named in config.json"
+    ):
         export_pair(checkpoint, None, tmp_path / "out")
     assert nothing_left(tmp_path)
 

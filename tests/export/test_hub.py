@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
@@ -127,6 +129,119 @@ def test_weights_are_fetched_last_and_at_the_commit_that_was_checked(
     assert there.fetched[-1] == "model.safetensors"
     assert there.fetched.count("model.safetensors") == 1
     assert pair.manifest.target.source.model_dump() == {"id": "some/model", "revision": COMMIT}
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda f: (f / "model.safetensors").write_bytes(b"x" * 40), "is not a whole safetensors file"),
+        (lambda f: (f / "model.safetensors").write_bytes(_headed(b'{"a":{"dtype":"F16","shape":[9],"data_offsets":'
+            b"[0,18]}}")), "it is truncated; fetch it again"),
+        (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer"),
+    ],
+)  # fmt: skip
+def test_what_was_fetched_is_looked_at_as_a_folder_is(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_draft_checkpoint: Path,
+    damage: Callable[[Path], object],
+    says: str,
+) -> None:
+    there = Hub(tiny_draft_checkpoint, tmp_path / "snapshot")
+
+    def download(name: str, *, revision: str, allow_patterns: list[str], **_: Any) -> str:
+        there.download(name, revision=revision, allow_patterns=allow_patterns)
+        if "model.safetensors" in allow_patterns:
+            damage(there.snapshot)
+        return str(there.snapshot)
+
+    answer(monkeypatch, there.info())
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(convert, "convert", lambda *_: pytest.fail("the conversion started"))
+    with pytest.raises(EdgespecError, match=says):
+        export_pair("some/model", None, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["snapshot"]
+
+
+def _headed(header: bytes) -> bytes:
+    return len(header).to_bytes(8, "little") + header
+
+
+def test_pickles_and_code_on_the_hub_are_refused_before_they_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_draft_checkpoint: Path
+) -> None:
+    source = Path(shutil.copytree(tiny_draft_checkpoint, tmp_path / "in" / "model"))
+    (source / "model.safetensors").rename(source / "pytorch_model.bin")
+    there = Hub(source, tmp_path / "snapshot")
+    answer(monkeypatch, there.info())
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", there.download)
+    with pytest.raises(EdgespecError, match=r"only pickled weights, which can run code .*--allow-pickle"):
+        export_pair("some/model", None, tmp_path / "out")
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    config |= {"model_type": "novel", "auto_map": {"AutoConfig": "configuration.Novel"}}
+    (source / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(EdgespecError, match=r"for a hub id together with --revision COMMIT \(the full hash\)"):
+        export_pair("some/model", None, tmp_path / "out", allow_pickle=True)
+    assert "pytorch_model.bin" not in there.fetched
+
+
+def test_the_type_that_the_headers_tell_counts_not_the_one_that_was_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_draft_checkpoint: Path
+) -> None:
+    """config.json says bf16, and the weights turn out to be fp32: the default becomes fp16, as for a folder."""
+    source = Path(shutil.copytree(tiny_draft_checkpoint, tmp_path / "in" / "model"))
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    (source / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}), encoding="utf-8")
+    there = Hub(source, tmp_path / "snapshot")
+    answer(monkeypatch, there.info())
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", there.download)
+    types: list[str] = []
+
+    def convert_nothing(_: Any, __: Path, dtype: str, *___: Any) -> None:
+        types.append(dtype)
+        raise EdgespecError("enough")
+
+    monkeypatch.setattr(convert, "convert", convert_nothing)
+    with pytest.raises(EdgespecError, match="enough"):
+        export_pair("some/model", None, tmp_path / "out")
+    assert types == ["fp16"]
+
+
+def test_only_what_is_still_missing_of_a_download_counts(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tiny_draft_checkpoint: Path
+) -> None:
+    snapshot = cache / "models--some--model" / "snapshots" / COMMIT
+    snapshot.parent.mkdir(parents=True)
+    blobs = snapshot.parents[1] / "blobs"
+    blobs.mkdir()
+    there = Hub(tiny_draft_checkpoint, snapshot)
+    info = there.info()
+    for number, size in ((1, 10**12), (2, 2 * 10**12), (3, 4 * 10**12)):
+        lfs = SimpleNamespace(sha256=f"sha{number}")
+        info.siblings.append(SimpleNamespace(rfilename=f"model-{number}.safetensors", size=size, lfs=lfs))
+    (snapshot / "model-1.safetensors").touch()  # came in an earlier try
+    (blobs / "sha2").touch()  # came with another commit
+    answer(monkeypatch, info)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", there.download)
+    found = hub.find("some/model", None, with_code=False)
+    assert found.absent == {"model.safetensors": found.absent["model.safetensors"], "model-3.safetensors": 4 * 10**12}
+
+
+def test_a_download_and_the_pair_on_one_disk_add_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_draft_checkpoint: Path
+) -> None:
+    there = Hub(tiny_draft_checkpoint, tmp_path / "snapshot")
+    info = there.info()
+    weights = next(file for file in info.siblings if file.rfilename == "model.safetensors")
+    weights.size = 4 * 10**9  # 1 G numbers, 2 GB in fp16
+    answer(monkeypatch, info)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", there.download)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=0, used=0, free=6 * 10**9))
+    says = r"6\.00 GB free and about 6\.30 GB are needed \(2\.00 GB in .* for .out., 4\.00 GB in .* for what is still"
+    with pytest.raises(EdgespecError, match=says):
+        export_pair("some/model", None, tmp_path / "out")
+    assert "model.safetensors" not in there.fetched
+    assert [path.name for path in tmp_path.iterdir()] == ["snapshot"]
 
 
 def test_weights_are_not_fetched_when_the_vocabulary_differs(

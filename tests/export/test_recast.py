@@ -98,3 +98,12 @@ def test_every_bit_pattern_is_rounded_to_the_nearest(patterns: list[int]) -> Non
     got = torch.from_numpy(back.view(np.int16)).view(torch.bfloat16)
     assert lost == 0
     assert torch.equal(torch.nan_to_num(got.float()), torch.nan_to_num(narrow.to(torch.bfloat16).float()))
+
+
+def test_a_constant_without_data_is_refused(tmp_path: Path) -> None:
+    xml = save(tmp_path, bf16(np.ones((4, 8), dtype=np.float32)))
+    text = xml.read_text(encoding="utf-8")
+    start = text.index("<data", text.index('type="Const"'))
+    xml.write_text(text[:start] + text[text.index("/>", start) + 2 :], encoding="utf-8")
+    with pytest.raises(EdgespecError, match=r"the constant '.*' of the written model has no data; export it again"):
+        recast(xml, "some/model", "bf16", "fp16")
