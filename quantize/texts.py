@@ -44,7 +44,8 @@ class Windows:
     def described(self) -> str:
         lengths = [len(window) for window in self.ids]
         of = f" of {self.found}" if self.found > len(lengths) else ""
-        return f"{len(lengths)}{of} windows, {sum(lengths):,} tokens, {min(lengths)} to {max(lengths)} each"
+        noun = "window" if self.found == 1 else "windows"
+        return f"{len(lengths)}{of} {noun}, {sum(lengths):,} tokens, {min(lengths)} to {max(lengths)} each"
 
 
 class Tokens:

@@ -139,7 +139,7 @@ def test_the_tables_say_it(
         "GB of own memory while compressing",
         "GB while measuring",
         "texts greedily for real",
-        "cost is measured on 1 windows",
+        "cost is measured on 1 window, ",
     ):
         assert part in words
 

@@ -167,7 +167,7 @@ def test_what_upstream_calibrates_gets_text_and_its_dynamic_group(tmp_path: Path
     pair = as_from(tiny_pair, tmp_path / "awq", "openlm-research/open_llama_3b_v2")
     _, rows, made = quantize(pair, tmp_path / "out", small, asks=asks)
     assert rows[0].recipe.endswith("AWQ")  # NNCF could do that without text, and upstream does not
-    assert made.checks["calibration"].startswith("self: 1 windows")
+    assert made.checks["calibration"].startswith("self: 1 window, ")
     pair = as_from(tiny_pair, tmp_path / "dq", "Qwen/Qwen2.5-Coder-3B-Instruct")
     grouped, _, _ = quantize(pair, tmp_path / "out2", small, asks=asks)
     model = ov.Core().read_model(grouped.target / "openvino_model.xml")
