@@ -1,65 +1,189 @@
 """Kill `edgespec quantize` at random moments and look at what it leaves: python examples/killed_quantize.py PAIR FOLDER
 
-Each round starts the command, kills it (SIGKILL, or TerminateProcess on Windows) after a random time within the
-length of a whole run, and checks: either there is no output, or it opens with every hash right. Then one run
-goes to its end, beside what the dead ones left, and nothing but its pair may remain. Exit code 1 when any of it fails.
+A round starts the command in a process of its own, waits until it says that it began, kills it (SIGKILL, or
+TerminateProcess on Windows) after a time drawn evenly from the length of a whole run, and checks: either there is no
+output, or it opens with every hash right. By lot it is the plain command with its measurement of cost, or a sweep. In
+the end one run of each goes through, beside what the dead ones left, and nothing but its output may remain. The answer
+says in which part of the work the kills fell. Exit code 1 when any of it fails.
+
+Loading torch, nncf and OpenVINO takes longer than compressing a tiny pair. Where the system can fork, processes are
+forked from one that has loaded them, so that every kill falls into the work and fifty rounds take minutes; on Windows
+each loads them before it says that it began.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import random
-import subprocess
+import shutil
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
+from edgespec.progress import SilentTask, Task
+
+TEXT = (
+    "def add(a, b):\n    return a + b\n\n\nclass Stack:\n    def push(self, item):\n        self.items.append(item)\n"
+    * 3
+)
+KINDS = ("quantize", "sweep")
 
 
-def killed_rounds(
-    pair: Path, folder: Path, rounds: int, seed: int = 0, options: tuple[str, ...] = ()
-) -> dict[str, int]:
-    """How the rounds ended: killed before the pair appeared, or whole in time. Raises EdgespecError for a pair that is
-    not whole, and AssertionError for leftovers after the last run."""
-    out = folder / "out"
-    command = [sys.executable, "-m", "edgespec", "quantize", str(pair), "-o", str(out), "--no-cost", *options]
-    started = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    whole_s = time.perf_counter() - started
-    _remove(out)
-    draw = random.Random(seed)
-    ends = {"killed": 0, "whole": 0, "left something": 0}
-    for _ in range(rounds):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(draw.uniform(0.15, 1.05) * whole_s)
+@dataclass
+class Ends:
+    """How rounds ended: killed before the output appeared, or whole in time. at: where the kills fell."""
+
+    killed: int = 0
+    whole: int = 0
+    left_something: int = 0
+    at: Counter[str] = field(default_factory=Counter)
+
+
+class _Telling:
+    """A Progress that tells the parent what begins."""
+
+    def __init__(self, told: Connection) -> None:
+        self._told = told
+
+    @contextmanager
+    def task(self, description: str, total: float | None = None) -> Iterator[Task]:
+        self._told.send(description)
+        yield SilentTask()
+
+    def say(self, message: str) -> None:
+        pass
+
+
+def work(kind: str, pair: Path, out: Path, told: Connection) -> None:
+    """The command's work, in the process that is killed."""
+    from edgespec.quantize import Ask, Request, measure_cost, quantize, sweep_pair
+
+    asks = [Ask(TEXT, chat=False)]
+    progress = _Telling(told)
+    told.send("beginning")
+    if kind == "sweep":
+        sweep_pair(pair, out, Request(), asks=asks, max_new_tokens=8, min_agreement=0, progress=progress)
+    else:
+        quantize(
+            pair,
+            out,
+            Request(),
+            measure=lambda before, after, _: measure_cost(before, after, asks, progress, max_new_tokens=8),
+            progress=progress,
+        )
+    told.send("end")
+
+
+class Rounds:
+    """Processes that work on one pair, into one folder."""
+
+    def __init__(self, pair: Path, folder: Path) -> None:
+        self.pair, self.folder = pair, folder
+        self.out = folder / "out"
+        forks = "forkserver" in multiprocessing.get_all_start_methods()
+        self._context = multiprocessing.get_context("forkserver" if forks else "spawn")
+        if forks:
+            self._context.set_forkserver_preload(["edgespec.quantize", "edgespec.quantize.upstream", "nncf"])
+
+    def whole(self, kind: str) -> float:
+        """Seconds of a run that is left alone, from its beginning; the output is removed, having been looked at.
+
+        Raises EdgespecError for one that is not whole, AssertionError for a failure or for leftovers.
+        """
+        process, heard = self._start(kind)
+        started = time.perf_counter()
+        while (last := _hear(heard)) not in ("end", None):
+            pass
+        taken = time.perf_counter() - started
+        process.join()
+        assert last == "end", f"the run that was left alone failed ({kind})"
+        left = {path.name for path in self.folder.iterdir()} - {"out", "out-sweep.svg"}
+        assert not left, f"a run that was left alone left {sorted(left)} in '{self.folder}'"
+        self._look()
+        return taken
+
+    def killed(self, kind: str, moment: Callable[[Connection], str], ends: Ends) -> None:
+        """One round. moment: returns when it is time, with the part of the work that had begun last."""
+        process, heard = self._start(kind)
+        at = moment(heard)
         process.kill()
-        process.wait()
-        if out.exists():
-            Pair.open(out)
-            ends["whole"] += 1
-            _remove(out)
+        process.join()
+        if self._look():
+            ends.whole += 1
         else:
-            ends["killed"] += 1
-        ends["left something"] += any(folder.iterdir())
-        sys.stderr.write(f"{ends}\n")
-    subprocess.run(command, check=True, capture_output=True)
-    Pair.open(out)
-    left = [path.name for path in folder.iterdir() if path != out]
-    assert not left, f"the last run left {left} in '{folder}'"
+            ends.killed += 1
+            ends.at[f"{kind}: {at}"] += 1
+        ends.left_something += any(self.folder.iterdir())
+
+    def _start(self, kind: str) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+        heard, told = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=work, args=(kind, self.pair, self.out, told))
+        process.start()
+        told.close()  # so that the end of the process is the end of what is heard
+        assert _hear(heard) == "beginning", "the process ended before it began to work"
+        return process, heard
+
+    def _look(self) -> bool:
+        """Whether there is an output. Raises EdgespecError when it is not whole. It is removed."""
+        self.out.with_name("out-sweep.svg").unlink(missing_ok=True)
+        if not self.out.exists():
+            return False
+        Pair.open(self.out)
+        shutil.rmtree(self.out)
+        return True
+
+
+def after(seconds: float) -> Callable[[Connection], str]:
+    """The moment so many seconds after the beginning, or the end of the work."""
+
+    def moment(heard: Connection) -> str:
+        until = time.perf_counter() + seconds
+        last = "beginning"
+        while (left := until - time.perf_counter()) > 0 and heard.poll(left):
+            told = _hear(heard)
+            if told in ("end", None):
+                break
+            last = str(told)
+        return last
+
+    return moment
+
+
+def _hear(heard: Connection) -> str | None:
+    """The next that is told; None when the process is gone."""
+    try:
+        return str(heard.recv())
+    except EOFError:
+        return None
+
+
+def killed_rounds(pair: Path, folder: Path, rounds: int, seed: int = 0) -> Ends:
+    """How rounds ended. Raises EdgespecError for a pair that is not whole, AssertionError for what is left at last."""
+    runs = Rounds(pair, folder)
+    lengths = {kind: runs.whole(kind) for kind in KINDS}
+    lengths = {kind: runs.whole(kind) for kind in lengths}  # the first loads what the others find in the file cache
+    draw = random.Random(seed)
+    ends = Ends()
+    for number in range(1, rounds + 1):
+        kind = draw.choice(KINDS)
+        runs.killed(kind, after(draw.uniform(0, lengths[kind])), ends)
+        sys.stderr.write(f"{number}: {ends.killed} killed, {ends.whole} whole\n")
+    for kind in KINDS:
+        runs.whole(kind)
     return ends
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pair", type=Path)
+    parser.add_argument("pair", type=Path, help="a small uncompressed pair")
     parser.add_argument("folder", type=Path, help="an empty folder to work in")
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
@@ -69,7 +193,12 @@ def main() -> None:
         ends = killed_rounds(arguments.pair, arguments.folder, arguments.rounds, arguments.seed)
     except (AssertionError, EdgespecError) as error:
         sys.exit(f"error: {error}")
-    sys.stdout.write(f"{arguments.rounds} rounds: {ends}; every output was whole, and the last run left nothing else\n")
+    parts = "\n".join(f"  {count:3} {part}" for part, count in ends.at.most_common())
+    sys.stdout.write(
+        f"{arguments.rounds} rounds: {ends.killed} killed before the output appeared, {ends.whole} whole in time; "
+        f"{ends.left_something} left a scratch folder; every output was whole, and the last runs left nothing else.\n"
+        f"The kills fell into:\n{parts}\n"
+    )
 
 
 if __name__ == "__main__":

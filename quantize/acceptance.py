@@ -1,10 +1,12 @@
-"""Acceptance of a draft's tokens by a target, from both models' greedy choices over one text: no decoding needed.
+"""Acceptance of a draft's tokens by a target, from both models' distributions over one text: no decoding needed.
 
-Greedy speculative decoding writes what the target alone would write, y. A proposal is compared with y token by token
-and everything after the first difference is thrown away, so a draft token is only ever judged behind a prefix of y. The
-draft's choices along y, from one pass, therefore tell every step: how many of the next gamma it gets right in a row. So
-one answer per target and one pass per (draft, answer) give acceptance for every combination and every gamma. Held
-against the native engine in tests and in every cost table, under settings that round nothing (settings.EXACT).
+Speculative decoding writes what the target alone would write, y. At a place where the draft proposed, the token is y_i
+and is the draft's own with chance a_i = min(1, q(y_i) / p(y_i)): min(p, q) is the chance that a token is drafted and
+accepted, p that it is written (Leviathan et al. 2023, theorem 1). Greedily, a_i is 1 where both models' likeliest token
+is y_i and 0 elsewhere. A draft token is only ever judged behind a prefix of y, so one pass of the draft along y gives
+every a_i, and from these follows what all steps together are expected to do, for every gamma: an average over the
+draft's draws, exact, with no sampling noise of its own. Held against the native engine in tests, and greedily in every
+cost table, under settings that round nothing (settings.EXACT).
 """
 
 from __future__ import annotations
@@ -17,10 +19,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt, and what a target answers greedily. Token ids; the answer may end in the end of text."""
+    """A prompt, and what a target answers. Token ids; the answer may end in the end of text.
+
+    chances: for a sampled answer the target's log-probability of each of its tokens; None for a greedy one.
+    """
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
+    chances: tuple[float, ...] | None = None
 
     @property
     def ids(self) -> np.ndarray:
@@ -29,12 +35,13 @@ class Text:
 
 @dataclass(frozen=True)
 class Acceptance:
-    """Over all steps of all texts. acceptance_rate: accepted / proposed; tau: tokens a step; None without a step."""
+    """Over all steps of all texts, expected counts. acceptance_rate: accepted / proposed; tau: tokens a step; None
+    without a step."""
 
     gamma: int
-    proposed: int
-    accepted: int
-    steps: int
+    proposed: float
+    accepted: float
+    steps: float
     tokens: int
 
     @property
@@ -46,23 +53,47 @@ class Acceptance:
         return self.tokens / self.steps if self.steps else None
 
 
-def accepted_by(texts: Sequence[Text], choices: Sequence[np.ndarray], gamma: int, max_new_tokens: int) -> Acceptance:
-    """What greedy speculative decoding with `gamma` proposals a step would accept.
+def chances(text: Text, logits: np.ndarray) -> np.ndarray:
+    """a_i for each token of the answer, f64 [len(text.answer)]: that it is the draft's own, were it proposed there.
 
-    choices: for each text the draft's top token behind each of its ids, i64 [len(text.ids)]. max_new_tokens: the limit
-    the answers were written under; near it fewer tokens are proposed, as the engines do.
+    logits: the draft's behind each of the text's ids, [len(text.ids), vocabulary].
     """
-    proposed = accepted = steps = tokens = 0
-    for text, chosen in zip(texts, choices, strict=True):
-        start, length = len(text.prompt), len(text.answer)
-        right = chosen[start : start + length - 1] == text.ids[start + 1 : start + length]  # behind answer tokens
-        emitted = 1  # the prompt's own pass gives the first
-        while emitted < length:
+    start, answer = len(text.prompt) - 1, np.asarray(text.answer)
+    rows = logits[start : start + len(answer)]
+    if text.chances is None:
+        return np.asarray(rows.argmax(-1) == answer, dtype=np.float64)
+    drafted = log_softmax(rows)[np.arange(len(answer)), answer]
+    return np.asarray(np.exp(np.minimum(0.0, drafted - np.asarray(text.chances))))
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """f64, over the last axis."""
+    wide = np.asarray(logits, dtype=np.float64)
+    shifted = wide - wide.max(-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
+
+
+def accepted_by(found: Sequence[np.ndarray], gamma: int, max_new_tokens: int) -> Acceptance:
+    """What speculative decoding with `gamma` proposals a step is expected to accept.
+
+    found: `chances` of each text. max_new_tokens: the limit the answers were written under; near it fewer tokens are
+    proposed, as the engines do.
+    """
+    proposed = accepted = steps = 0.0
+    tokens = 0
+    for own in found:
+        length = len(own)
+        begun = np.zeros(length + 1)  # expected steps that begin behind so many tokens
+        begun[1] = 1.0  # the prompt's own pass gives the first
+        for emitted in range(1, length):
             shown = min(gamma, max_new_tokens - emitted - 1)
-            ahead = right[emitted - 1 : emitted - 1 + shown]
-            run = int(np.argmin(ahead)) if not ahead.all() else len(ahead)
-            emitting = min(run + 1, length - emitted)
-            proposed, accepted = proposed + shown, accepted + min(run, emitting)
-            steps, tokens = steps + 1, tokens + emitting
-            emitted += emitting
-    return Acceptance(gamma, proposed, accepted, steps, tokens)
+            reached = begun[emitted]  # expected steps from here whose first `run` proposals were accepted
+            for run in range(min(shown, length - emitted) + 1):
+                accepted += reached if run else 0.0
+                more = reached * own[emitted + run] if run < shown and emitted + run < length else 0.0
+                begun[min(emitted + run + 1, length)] += reached - more
+                reached = more
+            proposed += begun[emitted] * shown
+            steps += begun[emitted]
+        tokens += length - 1
+    return Acceptance(gamma, float(proposed), float(accepted), float(steps), tokens)

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from edgespec import resources
 from edgespec.errors import EdgespecError
 from edgespec.ir import FLOATING, weight_precision, weights_by_precision
 from edgespec.pair import Made, ModelRecord, Pair, Role, installed_versions, record_files, write_manifest
@@ -19,11 +20,14 @@ from edgespec.resources import PeakMemory
 from edgespec.staging import require_absent, staged_directory
 
 from . import calibration
-from .calibration import SELF, Ask, CalibrationText
+from .calibration import SELF, CalibrationText
 from .compress import GroupSizeError, compress_ir
+from .cost import logits_bytes
+from .footprint import measuring_bytes
 from .formats import GROUP_SIZE, WHOLE_ROW, Format, Preset
 from .plan import MODEL_FILES, Request, check_request, estimate, recipe_for, require_memory_for, require_work
 from .recipe import FLAGS, Options, Recipe
+from .texts import Ask
 
 
 @dataclass(frozen=True)
@@ -73,70 +77,114 @@ def quantize(
     *,
     asks: Sequence[Ask] = (),
     measure: Measure | None = None,
+    measure_asked: bool = True,
     progress: Progress = SILENT,
 ) -> tuple[Pair, list[SizeRow], Made]:
     """Compress the pair at `pair_dir` into the new pair directory `out`.
 
-    asks: what the target is asked for its own calibration text. measure: tells what it cost. Returns the pair, one row
-    a model, and what the manifest says of this run. Tuned profiles are dropped: they were measured with other weights.
-    Raises EdgespecError for whatever cannot be done, before a model loads; `out` appears whole or not at all.
+    asks: what the target is asked for its own calibration text. measure: tells what it cost; measure_asked: whether a
+    user insists on it, else a lack of memory leaves it out and says so. Returns the pair, one row a model, and what the
+    manifest says of this run. Tuned profiles are dropped: they were measured with other weights. Raises EdgespecError
+    for whatever cannot be done, before a model loads; `out` appears whole or not at all.
     """
     out = Path(out)
     started = time.perf_counter()
     preset = check_request(request)
     require_absent(out)
     with PeakMemory() as peak:
-        pair = Pair.open(pair_dir, verify=False)
-        records = records_of(pair, request)
-        recipes = {
-            role: recipe_for(role, record, pair.root / role, request, preset, can_ask=bool(asks), progress=progress)
-            for role, record in records.items()
-        }
-        require_work(recipes, request.dataset)
-        require_floating(pair, {role: recipe.format for role, recipe in recipes.items()})
-        for role in records:
-            require_memory_for(role, records[role], recipes[role], request)
+        pair, records, recipes = _planned(pair_dir, request, preset, bool(asks), progress)
+        if measure is not None and not _measurable(records, recipes, measure_asked, progress):
+            measure = None
         with progress.task(f"checking '{pair_dir}'"):
             Pair.open(pair_dir)
-
         need_bytes = sum(estimate(records[role], recipes[role]) for role in records)
-        rows: list[SizeRow] = []
-        made: dict[Role, ModelRecord] = {}
+        need_bytes += logits_bytes(pair.manifest.target.vocab_size) if measure is not None else 0
         cost: Mapping[str, Any] = {}
         with staged_directory(out, need_bytes, progress) as staged:
             text = _text(pair, request, recipes, asks, progress)
-            for role, recipe in recipes.items():
-                source, folder = pair.root / role, staged / role
-                copy_files(records[role], source, folder, with_model=recipe.format.mode is None)
-                if recipe.format.mode is not None:
-                    with progress.task(f"compressing the {role} to {recipe.name}"):
-                        recipe = compress_model(records[role], source, folder, recipe, preset, text, progress)
-                precision = weight_precision(folder / MODEL_FILES[0])
-                with progress.task(f"checking the {role} that was written"):
-                    files = record_files(folder)
-                made[role] = records[role].model_copy(update={"precision": precision, "files": files})
-                rows.append(_row(role, records[role], made[role], folder, recipe))
+            made, rows = _compressed(pair, records, recipes, preset, text, staged, progress)
             compressing_bytes = peak.anonymous_bytes
-            manifest = pair.manifest.model_copy(
-                update={"target": made["target"], "draft": made.get("draft"), "profiles": []}
-            )
+            now: dict[str, Any] = {"target": made["target"], "draft": made.get("draft"), "profiles": []}
+            manifest = pair.manifest.model_copy(update=now)
             if measure is not None:
-                cost = measure(pair, Pair(staged, manifest), progress)
+                with PeakMemory() as measuring:
+                    cost = measure(pair, Pair(staged, manifest), progress)
+                cost = {**cost, "measuring_peak_anonymous_bytes": measuring.anonymous_bytes}
             this = Made(
                 command=described_command(pair_dir, request),
                 versions=installed_versions("nncf", "optimum-intel"),
                 at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 seconds=round(time.perf_counter() - started, 1),
-                peak_anonymous_bytes=compressing_bytes,
+                peak_anonymous_bytes=peak.anonymous_bytes,
                 checks={
                     "weights": [asdict(row) for row in rows],
                     "calibration": text.described if text is not None else None,
+                    "compressing_peak_anonymous_bytes": compressing_bytes,
                     **cost,
                 },
             )
             manifest = manifest.model_copy(update={"made": [*pair.manifest.made, this]})
             write_manifest(staged, manifest)
     return Pair(out, manifest), rows, this
+
+
+def _planned(
+    pair_dir: str | Path, request: Request, preset: Preset, can_ask: bool, progress: Progress
+) -> tuple[Pair, dict[Role, ModelRecord], dict[Role, Recipe]]:
+    """What is there and what becomes of it. Raises EdgespecError for what cannot be done; no hash is looked at yet."""
+    pair = Pair.open(pair_dir, verify=False)
+    records = records_of(pair, request)
+    recipes = {
+        role: recipe_for(role, record, pair.root / role, request, preset, can_ask=can_ask, progress=progress)
+        for role, record in records.items()
+    }
+    require_work(recipes, request.dataset)
+    require_floating(pair, {role: recipe.format for role, recipe in recipes.items()})
+    for role in records:
+        require_memory_for(role, records[role], recipes[role], request)
+    return pair, records, recipes
+
+
+def _measurable(
+    records: Mapping[Role, ModelRecord], recipes: Mapping[Role, Recipe], asked: bool, progress: Progress
+) -> bool:
+    """Whether there is the memory to measure what it costs. Raises EdgespecError where there is not and it was asked
+    for."""
+    doing = "measuring what compression costs, for which the uncompressed models run here,"
+    try:
+        resources.require_memory(measuring_bytes(records, recipes), doing)
+    except EdgespecError as error:
+        if asked:
+            raise EdgespecError(f"{error}; or leave it out with --no-cost") from error
+        progress.say(f"what it costs is not measured: {error}")
+        return False
+    return True
+
+
+def _compressed(
+    pair: Pair,
+    records: Mapping[Role, ModelRecord],
+    recipes: Mapping[Role, Recipe],
+    preset: Preset,
+    text: CalibrationText | None,
+    staged: Path,
+    progress: Progress,
+) -> tuple[dict[Role, ModelRecord], list[SizeRow]]:
+    """Each model compressed or copied into `staged`: its new record, and a row that says what became of it."""
+    made: dict[Role, ModelRecord] = {}
+    rows: list[SizeRow] = []
+    for role, recipe in recipes.items():
+        source, folder = pair.root / role, staged / role
+        copy_files(records[role], source, folder, with_model=recipe.format.mode is None)
+        if recipe.format.mode is not None:
+            with progress.task(f"compressing the {role} to {recipe.name}"):
+                recipe = compress_model(records[role], source, folder, recipe, preset, text, progress)
+        precision = weight_precision(folder / MODEL_FILES[0])
+        with progress.task(f"checking the {role} that was written"):
+            files = record_files(folder)
+        made[role] = records[role].model_copy(update={"precision": precision, "files": files})
+        rows.append(_row(role, records[role], made[role], folder, recipe))
+    return made, rows
 
 
 def records_of(pair: Pair, request: Request) -> dict[Role, ModelRecord]:
@@ -181,7 +229,7 @@ def _text(
         return None
     if wanted == SELF:
         return calibration.text_of_target(pair, asks, request.samples, request.sample_tokens, request.seed, progress)
-    return calibration.text_of_file(pair, Path(wanted), request.samples, request.sample_tokens)
+    return calibration.text_of_file(pair, Path(wanted), request.samples, request.sample_tokens, request.seed)
 
 
 def copy_files(record: ModelRecord, source: Path, folder: Path, with_model: bool) -> None:
@@ -217,7 +265,9 @@ def compress_model(
         name = recipe.format.precision
         other = sum(n for kind, (n, _) in found.items() if kind.startswith(name) and not kind.endswith(f"_g{size}"))
         if other:
-            progress.say(f"{other} matrices took smaller groups, because {size} does not divide their rows")
+            progress.say(
+                f"{folder.name}: {other} matrices took smaller groups, because {size} does not divide their rows"
+            )
     return replace(recipe, format=replace(recipe.format, default_group=size))
 
 
@@ -266,4 +316,5 @@ def described_command(pair_dir: str | Path, request: Request) -> str:
             "--sample-tokens",
             str(request.sample_tokens),
         ]
+    words += ["--seed", str(request.seed)] if request.seed else []
     return shlex.join([*words, *_UPSTREAM[request.upstream]])

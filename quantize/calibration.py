@@ -7,11 +7,9 @@ AWQ, scale estimation and GPTQ are nonsense too: all inputs are always given.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,87 +20,37 @@ from edgespec.pair import Pair
 from edgespec.progress import Progress
 from edgespec.sampling import Sampling
 
+from .texts import FEWEST_TOKENS, WINDOW_TOKENS, Ask, Tokens, Windows, read_texts, windows
+
 SELF = "self"
-TOKENS = 256
+TOKENS = WINDOW_TOKENS
 SAMPLES = 32
-FEWEST_TOKENS = 32
-
-
-@dataclass(frozen=True)
-class Ask:
-    """What the target is asked for its own text, or for the text that cost is measured on. chat: `text` is what a user
-    says; else it is a text to continue."""
-
-    text: str
-    chat: bool
 
 
 @dataclass(frozen=True)
 class CalibrationText:
-    """Token ids of each sample, and where they came from."""
+    """The samples, and where they came from."""
 
     source: str
-    samples: tuple[tuple[int, ...], ...]
+    windows: Windows
 
     @property
     def described(self) -> str:
-        lengths = [len(sample) for sample in self.samples]
-        return f"{self.source}: {len(lengths)} samples, {sum(lengths):,} tokens, {min(lengths)} to {max(lengths)} each"
+        return f"{self.source}: {self.windows.described}"
 
 
-def read_texts(path: Path) -> list[Ask]:
-    """Texts of the user's file: .jsonl with `text`, `prompt` or `turns` (or `messages`) a line, else one text.
-
-    Raises EdgespecError, with the line for JSON.
-    """
-    if not path.is_file():
-        raise EdgespecError(f"there is no file '{path}' to calibrate with; give a text or .jsonl file, or self")
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise EdgespecError(f"'{path}' is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    if path.suffix.lower() != ".jsonl":
-        texts = [Ask(content, chat=False)]
-    else:
-        lines = [(number, line) for number, line in enumerate(content.split("\n"), start=1) if line.strip()]
-        texts = [_read_line(line, f"'{path}', line {number}") for number, line in lines]
-    if not any(text.text.strip() for text in texts):
-        raise EdgespecError(f"'{path}' holds no text to calibrate with")
-    return texts
-
-
-def _read_line(line: str, where: str) -> Ask:
-    try:
-        record: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise EdgespecError(f"{where} is not JSON: {error.msg} at column {error.colno}") from error
-    if isinstance(record, dict):
-        for key in ("text", "prompt"):
-            if isinstance(record.get(key), str):
-                return Ask(record[key], chat=False)
-        turns = record.get("turns")
-        if isinstance(turns, list) and turns and isinstance(turns[0], str):
-            return Ask(turns[0], chat=True)
-    raise EdgespecError(f"{where} has no text under 'text' or 'prompt' and no list under 'turns'; every line needs one")
-
-
-def text_of_file(pair: Pair, path: Path, count: int, tokens: int) -> CalibrationText:
-    """`count` samples of `tokens` tokens from the user's file: long texts are cut, short ones joined.
-
-    Raises EdgespecError when there is too little for even one sample.
-    """
+def text_of_file(pair: Pair, path: Path, count: int, tokens: int, seed: int) -> CalibrationText:
+    """At most `count` samples of `tokens` tokens, drawn by `seed` from the user's file: long texts are cut, short ones
+    joined. Raises EdgespecError when there is too little for even one sample."""
     tokenizer = Tokens(pair.target)
-    ids: list[int] = []
-    for text in read_texts(path):
-        ids += tokenizer.encode(text)
-    samples = [tuple(ids[start : start + tokens]) for start in range(0, len(ids), tokens)][:count]
-    samples = [sample for sample in samples if len(sample) >= min(tokens, FEWEST_TOKENS)]
-    if not samples:
+    found = windows(tokenizer, read_texts(path), count, tokens, seed, joined=True)
+    longest = max((len(window) for window in found.ids), default=0) if found else 0
+    if found is None or longest < min(tokens, FEWEST_TOKENS):
         raise EdgespecError(
-            f"'{path}' has {len(ids)} tokens, and a sample to calibrate with needs at least {FEWEST_TOKENS}; "
+            f"'{path}' has {longest} tokens, and a sample to calibrate with needs at least {FEWEST_TOKENS}; "
             "give more text"
         )
-    return CalibrationText(str(path), tuple(samples))
+    return CalibrationText(str(path), found)
 
 
 def text_of_target(
@@ -135,8 +83,9 @@ def text_of_target(
                 turn += 1
     finally:
         engine.close()
-    samples = [tuple(stream[start : start + tokens]) for start in range(0, wanted, tokens)]
-    return CalibrationText(SELF, tuple(sample for sample in samples if len(sample) >= min(tokens, FEWEST_TOKENS)))
+    samples = [tuple(stream[start : start + tokens]) for start in range(0, min(len(stream), wanted), tokens)]
+    kept = tuple(sample for sample in samples if len(sample) >= min(tokens, FEWEST_TOKENS))
+    return CalibrationText(SELF, Windows(kept, len(kept)))
 
 
 def samples_for(xml: Path, text: CalibrationText) -> list[dict[str, np.ndarray]]:
@@ -144,7 +93,7 @@ def samples_for(xml: Path, text: CalibrationText) -> list[dict[str, np.ndarray]]
     alone cannot fill."""
     names = input_names(xml)
     made = []
-    for sample in text.samples:
+    for sample in text.windows.ids:
         length = len(sample)
         inputs: Mapping[str, np.ndarray] = {
             "input_ids": np.asarray(sample, dtype=np.int64)[None],
@@ -154,20 +103,3 @@ def samples_for(xml: Path, text: CalibrationText) -> list[dict[str, np.ndarray]]
         }
         made.append({name: value for name, value in inputs.items() if name in names})
     return made
-
-
-class Tokens:
-    """A model's tokenizer, and its chat template where it has one."""
-
-    def __init__(self, folder: Path) -> None:
-        import openvino_genai
-
-        self._tokenizer = openvino_genai.Tokenizer(str(folder))
-
-    def encode(self, ask: Ask) -> list[int]:
-        """Ids of what is asked; what a user says goes through the chat template, when there is one."""
-        text = ask.text
-        if ask.chat and self._tokenizer.chat_template:
-            text = self._tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True)
-        text = text.encode("utf-8", errors="replace").decode("utf-8")
-        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False).input_ids.data[0]]

@@ -7,11 +7,9 @@ NNCF (3.4) leaves the exporter's KV_CACHE_PRECISION=f16 in the model, so the plu
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib.util
 import io
 import logging
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from edgespec.ir import check_ir, require_room_left, weight_precision
 from .formats import WHOLE_ROW, Preset
 from .lean import lean_compression
 from .recipe import Recipe
+from .scratch import scratch_folder
 
 SCRATCH = ".weights"
 """Folder beside a model while it is compressed; gone before its pair appears."""
@@ -55,48 +54,52 @@ def compress_ir(
     calibration inputs. dq_group: dynamic quantization group to store in the model. Raises EdgespecError when NNCF
     cannot do it or did something else.
     """
-    import nncf
-    import openvino as ov
-
-    mode = str(recipe.format.mode)
-    scratch = out.parent / SCRATCH
-    scratch.mkdir()
-    try:
-        with _quiet(), lean_compression(scratch):
-            model = ov.Core().read_model(xml)
-            try:
-                model = nncf.compress_weights(model, **_arguments(recipe, preset, group_size, samples))
-            except nncf.InvalidGroupSizeError as error:
-                who = "which this device needs" if preset.strict else "and the fallback is error"
-                raise GroupSizeError(
-                    f"groups of {group_size} do not divide every matrix of '{xml.parent.name}', {who}; "
-                    "use --group-size -1"
-                ) from error
-            except OSError:
-                raise
-            except Exception as error:
-                require_room_left(out.parent)
-                reason = next(iter(str(error).splitlines()), type(error).__name__)
-                raise EdgespecError(f"nncf could not compress '{xml.parent.name}' to {mode}: {reason}") from error
-            _drop_cache_precision(model)
-            if dq_group is not None:
-                model.set_rt_info(str(dq_group), ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
-            try:
-                ov.save_model(model, out, compress_to_fp16=False)
-            except RuntimeError as error:
-                require_room_left(out.parent)
-                raise EdgespecError(f"the compressed model could not be written to '{out}': {error}") from error
-            del model  # before the scratch files that it reads
-    finally:
-        gc.collect()
-        shutil.rmtree(scratch, ignore_errors=True)
+    with scratch_folder(out.parent / SCRATCH) as scratch, _quiet(), lean_compression(scratch):
+        _compress_and_save(xml, out, recipe, preset, group_size, samples, dq_group)
     check_ir(out)
     precision = weight_precision(out)
     if not precision.startswith(recipe.format.precision):
         raise EdgespecError(
-            f"'{xml.parent.name}' was to become {mode} and became {precision}: no matrix is wide enough for the "
-            "groups; choose int8, or --group-size -1"
+            f"'{xml.parent.name}' was to become {recipe.format.mode} and became {precision}: no matrix is wide enough "
+            "for the groups; choose int8, or --group-size -1"
         )
+
+
+def _compress_and_save(
+    xml: Path,
+    out: Path,
+    recipe: Recipe,
+    preset: Preset,
+    group_size: int,
+    samples: Sequence[Mapping[str, np.ndarray]] | None,
+    dq_group: int | None,
+) -> None:
+    """A function of its own, so that the model is gone, with its hold on the scratch files, when it returns."""
+    import nncf
+    import openvino as ov
+
+    model = ov.Core().read_model(xml)
+    try:
+        model = nncf.compress_weights(model, **_arguments(recipe, preset, group_size, samples))
+    except nncf.InvalidGroupSizeError as error:
+        who = "which this device needs" if preset.strict else "and the fallback is error"
+        raise GroupSizeError(
+            f"groups of {group_size} do not divide every matrix of '{xml.parent.name}', {who}; use --group-size -1"
+        ) from error
+    except OSError:
+        raise
+    except Exception as error:
+        require_room_left(out.parent)
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise EdgespecError(f"nncf could not compress '{xml.parent.name}' to {recipe.format.mode}: {reason}") from error
+    _drop_cache_precision(model)
+    if dq_group is not None:
+        model.set_rt_info(str(dq_group), ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
+    try:
+        ov.save_model(model, out, compress_to_fp16=False)
+    except RuntimeError as error:
+        require_room_left(out.parent)
+        raise EdgespecError(f"the compressed model could not be written to '{out}': {error}") from error
 
 
 def _arguments(

@@ -1,27 +1,22 @@
 """What compression cost: the compressed model against the uncompressed one, token by token, and the pair's acceptance.
 
-Texts are held-out prompts (never the calibration text) with the uncompressed target's greedy answers. Everything is
-computed on the CPU with nothing rounded but the weights (settings.EXACT), so that the figures are the format's own. On
-the device, activations are rounded too: `edgespec bench` measures that.
+Texts are held-out windows (never the calibration text) with the target's answers to them: the likeliest one, on which
+the models are compared, and one drawn at temperature 1. Everything is computed on the CPU with nothing rounded but the
+weights (settings.EXACT), so that the figures are the format's own. On the device, activations are rounded too:
+`edgespec bench` measures that.
 
-top1: share of positions where both models' likeliest token is the same. kl: mean KL(uncompressed || compressed), nats a
-token, over the same positions. perplexity: of the prompts, which people wrote; not of the answers.
+One model is open at a time; what the next is compared with lies in files.
 """
 
 from __future__ import annotations
 
 import gc
-import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgespec.engine.native import NativeEngine
-from edgespec.engine.stateful import StatefulModel
 from edgespec.engine.step import Step, acceptance_rate, block_efficiency
 from edgespec.errors import EdgespecError
 from edgespec.ir import input_names
@@ -30,86 +25,44 @@ from edgespec.progress import Progress, Task
 from edgespec.settings import EXACT
 
 from .acceptance import Acceptance, Text, accepted_by
-from .calibration import Ask, Tokens
+from .reading import Quality, Reader, Reference
+from .scratch import scratch_folder
+from .texts import WINDOW_TOKENS, Ask, Tokens, Windows, windows
 
 GAMMA = 3
 NEW_TOKENS = 64
-PROMPT_TOKENS = 192
+WINDOWS = 16
+"""Of held-out text: some 5,000 places with their answers, so that a top-1 agreement of 90 % is known to a point."""
 CHECKED = 3
 """Texts decoded for real, to hold the computed acceptance against."""
+COMBINATIONS = ("fp/fp", "q/fp", "fp/q", "q/q")
+"""Target/draft, uncompressed or compressed."""
+_MODES = {"acceptance": False, "acceptance_temperature_1": True}
+"""Key in the document, and whether the answers were sampled."""
 
 
 @dataclass(frozen=True)
-class Quality:
-    """A model against its uncompressed self; see the head of this file. positions: how many were compared."""
+class _Answers:
+    """Of one target to all prompts."""
 
-    top1: float
-    kl: float
-    perplexity: float
-    positions: int
+    greedy: list[Text]
+    sampled: list[Text]
 
-
-class Reader:
-    """A compiled model that reads texts (all logits in one pass) and answers prompts greedily."""
-
-    def __init__(self, folder: Path, vocabulary: int | None = None) -> None:
-        """vocabulary: columns of the logits that count; target and draft may be padded differently."""
-        self._model = StatefulModel(str(folder / "openvino_model.xml"), "CPU", EXACT)
-        self._columns = vocabulary
-        self._stops = stop_ids(folder)
-
-    def logits(self, ids: np.ndarray) -> np.ndarray:
-        """f32 [len(ids), vocabulary], a view that the next call overwrites."""
-        self._model.reset()
-        return self._model.feed(ids)[:, : self._columns]
-
-    def choices(self, texts: Sequence[Text]) -> list[np.ndarray]:
-        """The likeliest token behind each id of each text."""
-        return [self.logits(text.ids).argmax(-1) for text in texts]
-
-    def answer(self, prompt: Sequence[int], max_new_tokens: int) -> Text:
-        token = int(self.logits(np.asarray(prompt))[-1].argmax())
-        answer = [token]
-        while len(answer) < max_new_tokens and token not in self._stops:
-            token = int(self._model.feed(np.asarray([token]))[-1, : self._columns].argmax())
-            answer.append(token)
-        return Text(tuple(prompt), tuple(answer))
+    def of(self, sampled: bool) -> list[Text]:
+        return self.sampled if sampled else self.greedy
 
 
-class Reference:
-    """The logits of an uncompressed model over texts, kept in files: for a large vocabulary they are gigabytes."""
+def held_out(pair: Pair, asks: Sequence[Ask], seed: int) -> Windows:
+    """The windows that cost is measured on. Raises EdgespecError when there are none."""
+    found = windows(Tokens(pair.target), asks, WINDOWS, WINDOW_TOKENS, seed)
+    if found is None:
+        raise EdgespecError("there is no text to measure the cost on; give --eval-text FILE, or --no-cost")
+    return found
 
-    def __init__(self, reader: Reader, texts: Sequence[Text], folder: Path, task: Task) -> None:
-        self.texts = texts
-        self._files = []
-        for index, text in enumerate(texts):
-            path = folder / f"{index}.npy"
-            np.save(path, reader.logits(text.ids))
-            self._files.append(path)
-            task.advance()
 
-    def compare(self, reader: Reader | None, task: Task) -> Quality:
-        """Quality of `reader`'s model; None: of the reference's own. Raises EdgespecError for logits that are no
-        numbers, with which every figure would be NaN."""
-        same = positions = 0
-        divergence = surprise = 0.0
-        written = 0
-        for text, path in zip(self.texts, self._files, strict=True):
-            stored = np.load(path, mmap_mode="r")
-            mine = stored if reader is None else reader.logits(text.ids)
-            _require_finite(mine, "uncompressed" if reader is None else "compressed")
-            for start in range(0, len(stored), 32):  # a few rows at a time: a row may have 260,000 columns
-                p, q = _log_softmax(stored[start : start + 32]), _log_softmax(mine[start : start + 32])
-                same += int((p.argmax(-1) == q.argmax(-1)).sum())
-                divergence += float((np.exp(p) * (p - q)).sum())
-                stop = min(start + 32, len(text.prompt) - 1)
-                if stop > start:
-                    following = np.asarray(text.prompt[start + 1 : stop + 1])
-                    surprise -= float(q[np.arange(stop - start), following].sum())
-            positions += len(stored)
-            written += len(text.prompt) - 1
-            task.advance()
-        return Quality(same / positions, divergence / positions, float(np.exp(surprise / max(1, written))), positions)
+def logits_bytes(vocabulary: int) -> int:
+    """Disk for the logits of an uncompressed model over all windows with their answers, at most; f32."""
+    return WINDOWS * (WINDOW_TOKENS + NEW_TOKENS) * vocabulary * 4
 
 
 def measure_cost(
@@ -120,82 +73,120 @@ def measure_cost(
     *,
     gamma: int = GAMMA,
     max_new_tokens: int = NEW_TOKENS,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """`quality` of each compressed model and `acceptance` of the four combinations of uncompressed ("fp") and
-    compressed ("q") target and draft, with a check by real decoding. after: may be a pair still being built."""
-    prompts = encoded(before, asks)
+    """`quality` of each compressed model, and acceptance of the four COMBINATIONS, greedy and at temperature 1, with a
+    check by real decoding. after: may be a pair still being built."""
+    text = held_out(before, asks, seed)
+    progress.say(f"cost is measured on {text.described}, held out")
     width = shared_vocabulary(before)
     eagle = before.draft is not None and "hidden_states" in input_names(before.draft / "openvino_model.xml")
     drafted = before.draft is not None and not eagle
-    passes = len(prompts) * (5 if drafted else 3)
+    changed = [role for role in ("target", "draft") if not _unchanged(before, after, role)]
+    passes = 5 if "target" in changed else 3
+    passes += (3 if "draft" in changed else 2) if drafted else 0
     with (
-        tempfile.TemporaryDirectory(prefix=".logits-", dir=after.root) as scratch,
-        progress.task("measuring what it cost", total=passes) as task,
+        scratch_folder(after.root / ".logits") as scratch,
+        progress.task("measuring what it cost", total=passes * len(text.ids)) as task,
     ):
-        found, texts = _targets(before, after, prompts, width, max_new_tokens, Path(scratch), task)
+        found, answers = _targets(before, after, text.ids, width, max_new_tokens, seed, scratch, task)
         document: dict[str, Any] = {"quality": {"target": found}}
         if drafted:
-            document["quality"]["draft"] = _drafts(
-                before, after, texts, width, gamma, max_new_tokens, scratch, document, task
+            document["quality"]["draft"], acceptance = _drafts(
+                before, after, answers, width, gamma, max_new_tokens, scratch, task
             )
+            document |= acceptance
         elif eagle:
             document["acceptance_unknown"] = (
                 "an EAGLE draft reads the target's hidden states; edgespec bench measures it"
             )
     if drafted:
-        document["check"] = _check(after, texts["q"], document, gamma, max_new_tokens, progress)
-    document["texts"] = {"prompts": len(prompts), "max_new_tokens": max_new_tokens, "gamma": gamma}
+        document["check"] = _check(after, answers["q"].greedy, gamma, max_new_tokens, progress)
+    document["texts"] = {
+        "prompts": len(text.ids),
+        "tokens": sum(map(len, text.ids)),
+        "found": text.found,
+        "max_new_tokens": max_new_tokens,
+        "gamma": gamma,
+        "seed": seed,
+    }
     return document
 
 
 def _targets(
-    before: Pair, after: Pair, prompts: Sequence[Sequence[int]], width: int, tokens: int, scratch: Path, task: Task
-) -> tuple[dict[str, Any], dict[str, list[Text]]]:
+    before: Pair,
+    after: Pair,
+    prompts: Sequence[Sequence[int]],
+    width: int,
+    tokens: int,
+    seed: int,
+    scratch: Path,
+    task: Task,
+) -> tuple[dict[str, Any], dict[str, _Answers]]:
+    """Quality of the target and the answers of both, by "fp" and "q"; the uncompressed one is closed in between."""
     reader = Reader(before.target, width)
-    fp = [reader.answer(prompt, tokens) for prompt in prompts]
-    reference = Reference(reader, fp, _folder(scratch, "target"), task)
+    answers = {"fp": _answers(reader, prompts, tokens, seed, task)}
+    reference = Reference(reader, answers["fp"].greedy, _folder(scratch, "target"), task)
     found = {"fp": asdict(reference.compare(None, task))}
     del reader
     gc.collect()
     if _unchanged(before, after, "target"):
-        return {**found, "q": found["fp"]}, {"fp": fp, "q": fp}
+        return {**found, "q": found["fp"]}, {**answers, "q": answers["fp"]}
     reader = Reader(after.target, width)
     found["q"] = asdict(reference.compare(reader, task))
-    return found, {"fp": fp, "q": [reader.answer(prompt, tokens) for prompt in prompts]}
+    answers["q"] = _answers(reader, prompts, tokens, seed, task)
+    return found, answers
+
+
+def _answers(reader: Reader, prompts: Sequence[Sequence[int]], tokens: int, seed: int, task: Task) -> _Answers:
+    answers = _Answers([], [])
+    for index, prompt in enumerate(prompts):
+        answers.greedy.append(reader.answer(prompt, tokens))
+        answers.sampled.append(reader.answer(prompt, tokens, seed + index))
+        task.advance()
+    return answers
 
 
 def _drafts(
     before: Pair,
     after: Pair,
-    texts: Mapping[str, Sequence[Text]],
+    answers: Mapping[str, _Answers],
     width: int,
     gamma: int,
     tokens: int,
-    scratch: str,
-    document: dict[str, Any],
+    scratch: Path,
     task: Task,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Quality of the draft, and what both drafts get right of what both targets answer."""
     assert before.draft is not None
     assert after.draft is not None
     found: dict[str, Any] = {}
-    table: dict[str, Any] = {}
+    table: dict[str, dict[str, Any]] = {mode: {} for mode in _MODES}
     reference: Reference | None = None
     for name, folder in (("fp", before.draft), ("q", after.draft)):
+        if name == "q" and _unchanged(before, after, "draft"):
+            found["q"] = found["fp"]
+            for by in table.values():
+                by |= {f"{target}/q": by[f"{target}/fp"] for target in answers}
+            break
         reader = Reader(folder, width)
+        quality: Quality
         if reference is None:
-            reference = Reference(reader, texts["fp"], _folder(Path(scratch), "draft"), task)
-            found[name] = asdict(reference.compare(None, task))
+            reference = Reference(reader, answers["fp"].greedy, _folder(scratch, "draft"), task)
+            quality = reference.compare(None, task)
         else:
-            found[name] = asdict(reference.compare(reader, task))
-        for target, answers in texts.items():
-            table[f"{target}/{name}"] = told(accepted_by(answers, reader.choices(answers), gamma, tokens))
-    document["acceptance"] = {name: table[name] for name in ("fp/fp", "q/fp", "fp/q", "q/q")}
-    return found
+            quality = reference.compare(reader, task)
+        found[name] = asdict(quality)
+        for mode, sampled in _MODES.items():
+            for target, texts in answers.items():
+                own = reader.chances(texts.of(sampled))
+                table[mode][f"{target}/{name}"] = told(accepted_by(own, gamma, tokens))
+        del reader
+        gc.collect()
+    return found, {mode: {name: by[name] for name in COMBINATIONS} for mode, by in table.items()}
 
 
-def _check(
-    after: Pair, texts: Sequence[Text], document: Mapping[str, Any], gamma: int, tokens: int, progress: Progress
-) -> dict[str, Any]:
+def _check(after: Pair, texts: Sequence[Text], gamma: int, tokens: int, progress: Progress) -> dict[str, Any]:
     """Real greedy speculative decoding of a few of the texts, beside what was computed for the same ones."""
     some = texts[:CHECKED]
     assert after.draft is not None
@@ -208,7 +199,7 @@ def _check(
             steps += [generation.steps[0], *generation.steps[1:]] if not steps else generation.steps[1:]
             same += tuple(generation.token_ids) == text.answer[: len(generation.token_ids)]
         engine.close()
-        computed = accepted_by(some, Reader(after.draft, engine.vocab_size).choices(some), gamma, tokens)
+        computed = accepted_by(Reader(after.draft, engine.vocab_size).chances(some), gamma, tokens)
     return {
         "texts": len(some),
         "same_answers": same,
@@ -221,51 +212,21 @@ def told(found: Acceptance) -> dict[str, Any]:
     return {"gamma": found.gamma, "acceptance_rate": found.acceptance_rate, "tau": found.tau, "steps": found.steps}
 
 
-def encoded(pair: Pair, asks: Sequence[Ask]) -> list[list[int]]:
-    """Prompts as ids, of which the last PROMPT_TOKENS are taken: cost grows with length, and what it says does not."""
-    tokens = Tokens(pair.target)
-    found = [tokens.encode(ask)[-PROMPT_TOKENS:] for ask in asks]
-    prompts = [prompt for prompt in found if len(prompt) > 1]
-    if not prompts:
-        raise EdgespecError("there is no text to measure the cost on; give --eval-text FILE, or --no-cost")
-    return prompts
-
-
 def shared_vocabulary(pair: Pair) -> int:
     sizes = [pair.manifest.target.vocab_size]
     sizes += [pair.manifest.draft.vocab_size] if pair.manifest.draft is not None else []
     return min(sizes)
 
 
-def stop_ids(folder: Path) -> frozenset[int]:
-    """Ids that end a text by the model's generation_config.json; none where it has no such file."""
-    try:
-        value = json.loads((folder / "generation_config.json").read_bytes()).get("eos_token_id")
-    except (OSError, ValueError):
-        return frozenset()
-    return frozenset(value if isinstance(value, list) else [] if value is None else [value])
-
-
 def _unchanged(before: Pair, after: Pair, role: str) -> bool:
-    return bool(getattr(before.manifest, role).files == getattr(after.manifest, role).files)
+    mine, other = getattr(before.manifest, role), getattr(after.manifest, role)
+    return mine is None or bool(mine.files == other.files)
 
 
 def _folder(parent: Path, name: str) -> Path:
     folder = parent / name
     folder.mkdir()
     return folder
-
-
-def _require_finite(logits: np.ndarray, which: str) -> None:
-    if not all(np.isfinite(logits[start : start + 32]).all() for start in range(0, len(logits), 32)):
-        what = "export it with --dtype bf16" if which == "uncompressed" else "choose another format, such as int8"
-        raise EdgespecError(f"the {which} model computes NaN or infinity, so nothing can be compared with it; {what}")
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    wide = np.asarray(logits, dtype=np.float64)
-    shifted = wide - wide.max(-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
 
 
 def rows_of(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:

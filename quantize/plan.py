@@ -15,8 +15,7 @@ from edgespec.ir import input_names
 from edgespec.pair import ModelRecord, Role
 from edgespec.progress import SILENT, Progress
 
-from . import calibration
-from .calibration import SELF
+from .calibration import SAMPLES, SELF, TOKENS
 from .compress import require_packages
 from .formats import FORMATS, Preset
 from .recipe import (
@@ -31,6 +30,7 @@ from .recipe import (
     preset_of,
     require_taken,
 )
+from .texts import FEWEST_TOKENS, read_texts
 from .upstream import Tuned, tuned_setting
 
 MODEL_FILES = ("openvino_model.xml", "openvino_model.bin")
@@ -45,7 +45,7 @@ class Request:
     takes them; own: those of one model, which win. dataset: a file of text, or "self".
 
     upstream: whether tuned settings are used: True insists and is refused where one cannot be followed, None uses them
-    where there is the text and the memory, False never does.
+    where there is the text and the memory, False never does. seed: of the text that is drawn, whoever wrote it.
     """
 
     device: str = "cpu"
@@ -54,8 +54,8 @@ class Request:
     both: Options = NO_OPTIONS
     own: Mapping[Role, Options] = field(default_factory=dict)
     dataset: str | None = None
-    samples: int = calibration.SAMPLES
-    sample_tokens: int = calibration.TOKENS
+    samples: int = SAMPLES
+    sample_tokens: int = TOKENS
     upstream: bool | None = None
     seed: int = 0
 
@@ -68,13 +68,13 @@ def check_request(request: Request) -> Preset:
     require_taken(request.both, formats)
     if request.samples < 1:
         raise EdgespecError(f"--num-samples must be at least 1, not {request.samples}")
-    if request.sample_tokens < calibration.FEWEST_TOKENS:
+    if request.sample_tokens < FEWEST_TOKENS:
         raise EdgespecError(
-            f"--sample-tokens must be at least {calibration.FEWEST_TOKENS}, not {request.sample_tokens}: shorter "
+            f"--sample-tokens must be at least {FEWEST_TOKENS}, not {request.sample_tokens}: shorter "
             "samples show the model too little of what it will see"
         )
     if request.dataset not in (None, SELF):
-        calibration.read_texts(Path(str(request.dataset)))
+        read_texts(Path(str(request.dataset)))
     for role, chosen in formats.items():
         own = request.own.get(role, Options())  # type: ignore[call-overload]
         check(

@@ -86,7 +86,11 @@ def run(
         typer.Option(help="Measure agreement, KL, perplexity, acceptance. [default: for pairs up to 2 GB of weights]"),
     ] = None,
     eval_text: Annotated[
-        Path | None, typer.Option(help="Held-out text for that, text or .jsonl. [default: packaged prompts]")
+        Path | None,
+        typer.Option(
+            help="Held-out text for that: text or .jsonl, of which 16 windows of 256 tokens are drawn. "
+            "[default: packaged prompts]"
+        ),
     ] = None,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Try the device's formats for target and draft, and keep the best pair.")
@@ -95,7 +99,7 @@ def run(
         float | None,
         typer.Option(help="Of --sweep: share of top-1 tokens the winner's target must keep. [default: 0.9]"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the text that the target writes.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of what is drawn: held-out windows, samples, what the target writes.")] = 0,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Compress a pair's weights, and say what it cost.
@@ -159,7 +163,7 @@ def run(
     texts = (held_out or _packaged(stage, pair, held_out=True)) if measured else []
 
     def measure(before: Any, after: Any, progress: Any) -> Any:
-        return stage.measure_cost(before, after, texts, progress)
+        return stage.measure_cost(before, after, texts, progress, seed=seed)
 
     made, rows, record = stage.quantize(
         pair,
@@ -167,6 +171,7 @@ def run(
         request,
         asks=_packaged(stage, pair, held_out=False),
         measure=measure if measured else None,
+        measure_asked=cost is True or eval_text is not None,
         progress=terminal,
     )
     if not measured and cost is None:
@@ -237,25 +242,36 @@ def _show(terminal: Terminal, stage: ModuleType, title: str, rows: Any, record: 
             stage.rows_of(checks),
         )
     if "acceptance" in checks:
-        names = {"fp": "uncompressed", "q": "compressed"}
-        terminal.table(
-            f"Greedy speculation, gamma {checks['texts']['gamma']}, {checks['texts']['prompts']} prompts",
-            ["target", "draft", "acceptance rate", "tau"],
-            [
-                [*(names[part] for part in key.split("/")), _share(found["acceptance_rate"]), _two(found["tau"])]
-                for key, found in checks["acceptance"].items()
-            ],
-        )
-        check = checks["check"]
-        terminal.say(
-            f"Checked by decoding {check['texts']} of the texts for real: acceptance "
-            f"{_share(check['decoded']['acceptance_rate'])} and tau {_two(check['decoded']['tau'])}, computed "
-            f"{_share(check['computed']['acceptance_rate'])} and {_two(check['computed']['tau'])}"
-        )
+        _show_acceptance(terminal, stage, checks)
     if "acceptance_unknown" in checks:
         terminal.say(f"Acceptance was not computed: {checks['acceptance_unknown']}")
+    peak = checks["compressing_peak_anonymous_bytes"]
+    measuring = checks.get("measuring_peak_anonymous_bytes")
     terminal.say(
-        f"{record.seconds:.0f} s; at most {record.peak_anonymous_bytes / 1e9:.2f} GB of own memory while compressing"
+        f"{record.seconds:.0f} s; at most {peak / 1e9:.2f} GB of own memory while compressing"
+        + (f", {measuring / 1e9:.2f} GB while measuring" if measuring is not None else "")
+    )
+
+
+def _show_acceptance(terminal: Terminal, stage: ModuleType, checks: Any) -> None:
+    names = {"fp": "uncompressed", "q": "compressed"}
+    by_mode = (checks["acceptance"], checks["acceptance_temperature_1"])
+    terminal.table(
+        f"Speculation, gamma {checks['texts']['gamma']}, {checks['texts']['prompts']} prompts",
+        ["target + draft", "greedy: accepted", "tau", "temperature 1: accepted", "tau"],
+        [
+            [
+                " + ".join(names[part] for part in key.split("/")),
+                *(word for by in by_mode for word in (_share(by[key]["acceptance_rate"]), _two(by[key]["tau"]))),
+            ]
+            for key in stage.COMBINATIONS
+        ],
+    )
+    check = checks["check"]
+    terminal.say(
+        f"Checked by decoding {check['texts']} of the texts greedily for real: acceptance "
+        f"{_share(check['decoded']['acceptance_rate'])} and tau {_two(check['decoded']['tau'])}, computed "
+        f"{_share(check['computed']['acceptance_rate'])} and {_two(check['computed']['tau'])}"
     )
 
 
@@ -273,50 +289,13 @@ def _sweep(
     )
     winner = next(one for one in found if one.winner)
     if not terminal.json_output:
-        terminal.table(
-            f"{made.root}: formats, fastest first (* on the Pareto front of speed and KL)",
-            [
-                "target + draft",
-                "MB",
-                "top-1",
-                "KL",
-                "plain ms",
-                "v(4)",
-                "c",
-                "gamma",
-                "accepted",
-                "tau",
-                "ms/token",
-                "decoded",
-            ],
-            [
-                [
-                    f"{'*' if one.on_front else ' '} {one.label}{' <- kept' if one.winner else ''}",
-                    f"{one.bytes / 1e6:,.1f}",
-                    f"{one.quality.top1:.1%}",
-                    f"{one.quality.kl:.4f}",
-                    f"{one.plain_ms:.2f}",
-                    f"{one.v[4]:.2f}",
-                    _two(one.c),
-                    str(one.gamma),
-                    _share(one.acceptance_rate),
-                    _two(one.tau),
-                    f"{one.ms_per_token:.2f}",
-                    _two(one.decoded_ms_per_token),
-                ]
-                for one in found
-            ],
-        )
-        terminal.say(
-            "ms/token = (t(gamma+1) + gamma * draft pass) / tau from passes timed alone; decoded = the native engine's "
-            "own clock, on a few prompts. gamma 0 is plain decoding."
-        )
+        _show_sweep(terminal, found)
         if winner.quality.top1 < min_agreement:
             terminal.say(
                 f"No format keeps {min_agreement:.0%} of the target's top-1 tokens; the one that keeps most was taken."
             )
         terminal.say(f"plot: {plot.resolve()}")
-        terminal.say(f"{record.seconds:.0f} s; at most {record.peak_anonymous_bytes / 1e9:.2f} GB of memory of its own")
+        terminal.say(f"{record.seconds:.0f} s; at most {record.peak_anonymous_bytes / 1e9:.2f} GB of own memory")
     terminal.answer(
         {
             "pair": str(made.root),
@@ -327,6 +306,51 @@ def _sweep(
             **record.checks["sweep"],
         },
         f"pair ready: {made.root} ({winner.label})",
+    )
+
+
+def _show_sweep(terminal: Terminal, found: list[Any]) -> None:
+    """The targets, each with its smallest draft, then the pairs that matter: the front, and the best draft of each
+    target. Both tables fit 80 columns."""
+    targets = {one.target: one for one in sorted(found, key=lambda one: one.bytes, reverse=True)}
+    terminal.table(
+        "The target by weight format (none: uncompressed)",
+        ["target", "MB, pair", "top-1", "KL", "plain ms", "v(2)", "v(4)", "v(6)"],
+        [
+            [
+                one.target,
+                f"{one.bytes / 1e6:,.0f}",
+                f"{one.quality.top1:.1%}",
+                f"{one.quality.kl:.4f}",
+                f"{one.plain_ms:.2f}",
+                *(f"{one.v[n]:.2f}" for n in (2, 4, 6)),
+            ]
+            for one in sorted(targets.values(), key=lambda one: one.plain_ms)
+        ],
+    )
+    best = {one.target: one for one in reversed(found)}  # they come fastest first
+    shown = [one for one in found if one.on_front or one.winner or one is best[one.target]]
+    terminal.table(
+        "With a draft, fastest first",
+        ["target + draft", "", "gamma", "accepted", "tau", "ms/token", "real"],
+        [
+            [
+                one.label,
+                "kept" if one.winner else "front" if one.on_front else "",
+                str(one.gamma),
+                _share(one.acceptance_rate),
+                _two(one.tau),
+                f"{one.ms_per_token:.2f}",
+                _two(one.decoded_ms_per_token),
+            ]
+            for one in shown
+        ],
+    )
+    if len(shown) < len(found):
+        terminal.say(f"{len(found) - len(shown)} slower combinations are in the plot, the manifest and --json.")
+    terminal.say(
+        "ms/token = (t(gamma+1) + gamma * draft pass) / tau, from passes timed alone; gamma 0 is plain decoding. real: "
+        "the native engine's own clock on a few prompts. front: nothing is faster and closer to the target."
     )
 
 

@@ -11,7 +11,7 @@ stateful one takes longer over several tokens.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any, TypeVar
 
@@ -25,6 +25,8 @@ Name = TypeVar("Name")
 LENGTHS = (1, 2, 3, 4, 6, 8)
 PASSES = 3
 FEWEST = 3
+REPETITIONS = 20
+"""Of models against one another."""
 
 
 def measure_passes(
@@ -82,13 +84,15 @@ def measure_models(
     *,
     vocabulary: int,
     context: int = 256,
-    repetitions: int = 20,
+    repetitions: int = REPETITIONS,
     budget_s: float = 90.0,
     seed: int = 0,
+    told: Callable[[], object] = lambda: None,
 ) -> dict[Name, dict[int, float]]:
     """For models against one another: median seconds of a pass by name and length, each model behind its own passes.
 
-    opened: a sequence each, with the lengths to time; all are interleaved, and bounded, as in `measure_passes`.
+    opened: a sequence each, with the lengths to time; all are interleaved, and bounded, as in `measure_passes`. told:
+    is called after each repetition, of which there are one more than `repetitions` at most.
     """
     draw = np.random.default_rng(seed)
     times: dict[tuple[Name, int], list[float]] = {(name, n): [] for name, (_, asked) in opened.items() for n in asked}
@@ -106,6 +110,7 @@ def measure_models(
                 taken = _timed(opened[name][0], draw, vocabulary, n)
                 if repetition:
                     times[name, n].append(taken)
+        told()
     return {name: {n: median(times[name, n]) for n in sorted(set(asked))} for name, (_, asked) in opened.items()}
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.special import log_softmax
 
+from edgespec import resources
 from edgespec.commands.quantize import run
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair, read_manifest
 from edgespec.progress import SILENT
-from edgespec.quantize import Ask, Request, measure_cost, quantize, quantize_pair
-from edgespec.quantize.cost import Reader
+from edgespec.quantize import Ask, Request, footprint, measure_cost, quantize, quantize_pair
+from edgespec.quantize.cost import COMBINATIONS, held_out
+from edgespec.quantize.reading import Reader
+from edgespec.staging import staged_directory
 
 ASKS = [Ask("def add(a, b):\n    return", False), Ask("class Stack:\n    def push(self", False)]
 
@@ -25,9 +30,7 @@ def test_quality_is_what_the_logits_say(tmp_path: Path, tiny_pair: Path) -> None
     after, _ = quantize_pair(tiny_pair, tmp_path / "out", target="int4", draft="none")
     found = measure_cost(before, after, ASKS, SILENT, max_new_tokens=8)["quality"]["target"]["q"]
     fp, q = Reader(before.target), Reader(after.target)
-    from edgespec.quantize.cost import encoded
-
-    texts = [fp.answer(prompt, 8) for prompt in encoded(before, ASKS)]
+    texts = [fp.answer(prompt, 8) for prompt in held_out(before, ASKS, 0).ids]
     p = [log_softmax(fp.logits(text.ids).astype(np.float64), axis=-1) for text in texts]
     r = [log_softmax(q.logits(text.ids).astype(np.float64), axis=-1) for text in texts]
     kl = np.concatenate([(np.exp(a) * (a - b)).sum(-1) for a, b in zip(p, r, strict=True)])
@@ -77,7 +80,9 @@ def test_a_model_that_is_kept_costs_nothing(tmp_path: Path, tiny_pair: Path) -> 
     assert found["quality"]["target"]["q"] == found["quality"]["target"]["fp"]
     assert found["quality"]["target"]["fp"]["top1"] == 1.0
     assert found["quality"]["target"]["fp"]["kl"] == 0.0
-    assert found["acceptance"]["q/fp"] == found["acceptance"]["fp/fp"]
+    for mode in ("acceptance", "acceptance_temperature_1"):
+        assert found[mode]["q/fp"] == found[mode]["fp/fp"]
+        assert found[mode]["q/q"] == found[mode]["fp/q"]
 
 
 def test_a_pair_that_drafts_with_its_target_accepts_everything_until_one_is_compressed(
@@ -90,6 +95,8 @@ def test_a_pair_that_drafts_with_its_target_accepts_everything_until_one_is_comp
     found = measure_cost(pair, after, ASKS, SILENT, max_new_tokens=16)
     assert found["acceptance"]["fp/fp"]["acceptance_rate"] == 1.0
     assert found["acceptance"]["fp/q"]["acceptance_rate"] < 1.0
+    assert found["acceptance_temperature_1"]["fp/fp"]["acceptance_rate"] == pytest.approx(1.0, abs=1e-4)
+    assert 0.5 < found["acceptance_temperature_1"]["fp/q"]["acceptance_rate"] < 1.0
     assert found["check"]["decoded"] == {key: found["check"]["computed"][key] for key in ("acceptance_rate", "tau")}
     assert found["check"]["same_answers"] == found["check"]["texts"] == 2
 
@@ -102,17 +109,23 @@ def test_the_manifest_and_the_json_have_it_all(
     run(tiny_pair, tmp_path / "out", eval_text=text, json_output=True)
     document = json.loads(capfd.readouterr().out.splitlines()[-1])
     checks = read_manifest(tmp_path / "out").made[-1].checks
-    for key in ("quality", "acceptance", "check", "texts"):
+    for key in ("quality", "acceptance", "acceptance_temperature_1", "check", "texts"):
         assert document[key] == checks[key]
-    assert set(document["acceptance"]) == {"fp/fp", "q/fp", "fp/q", "q/q"}
+    for mode in ("acceptance", "acceptance_temperature_1"):
+        assert tuple(document[mode]) == COMBINATIONS == ("fp/fp", "q/fp", "fp/q", "q/q")
+    peaks = [checks[f"{doing}_peak_anonymous_bytes"] for doing in ("compressing", "measuring")]
+    assert 10**8 < max(peaks) <= document["peak_anonymous_bytes"]
     assert set(document["quality"]) == {"target", "draft"}
     Pair.open(tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["draft", "edgespec.json", "target"]
 
 
-def test_the_tables_say_it(tmp_path: Path, tiny_pair: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_tables_say_it(
+    tmp_path: Path, tiny_pair: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = tmp_path / "held.txt"
     text.write_text(ASKS[0].text)
+    monkeypatch.setenv("COLUMNS", "120")
     run(tiny_pair, tmp_path / "out", eval_text=text)
     told = capfd.readouterr()
     assert told.out.strip() == f"pair ready: {tmp_path / 'out'}"
@@ -120,10 +133,13 @@ def test_the_tables_say_it(tmp_path: Path, tiny_pair: Path, capfd: pytest.Captur
     for part in (
         "same top-1 token",
         "KL, nats/token",
-        "acceptance rate",
-        "uncompressed",
-        "GB of own memory",
-        "for real",
+        "greedy: accepted",
+        "temperature 1: accepted",
+        "uncompressed + compressed",
+        "GB of own memory while compressing",
+        "GB while measuring",
+        "texts greedily for real",
+        "cost is measured on 1 window, ",
     ):
         assert part in words
 
@@ -140,6 +156,62 @@ def test_large_pairs_are_measured_only_when_asked(
 def test_text_for_a_measurement_that_is_left_out_is_refused(tmp_path: Path, tiny_pair: Path) -> None:
     with pytest.raises(EdgespecError, match="--eval-text is for measuring the cost, and --no-cost leaves that out"):
         run(tiny_pair, tmp_path / "out", eval_text=tmp_path / "x.txt", cost=False)
+
+
+def test_cost_without_any_text_is_refused(tiny_pair: Path) -> None:
+    pair = Pair.open(tiny_pair)
+    with pytest.raises(EdgespecError, match="there is no text to measure the cost on; give --eval-text FILE, or --no-"):
+        measure_cost(pair, pair, [Ask("", chat=False)], SILENT)
+
+
+def test_cost_that_does_not_fit_is_refused_where_it_was_asked_for_and_left_out_where_not(
+    tmp_path: Path, tiny_pair: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room to compress these, not to run them."""
+    monkeypatch.setattr(footprint, "MODEL_BYTES", 5_000_000_000)
+    monkeypatch.setattr(resources, "available_memory_bytes", lambda: 4_000_000_000)
+    says = (
+        r"measuring what compression costs, for which the uncompressed models run here, needs about 15\.3 GB of memory "
+        r"and 4\.0 of \d+\.\d GB are free; .*; or leave it out with --no-cost"
+    )
+    with pytest.raises(EdgespecError, match=says):
+        run(tiny_pair, tmp_path / "out", cost=True)
+    assert not list(tmp_path.iterdir())
+    run(tiny_pair, tmp_path / "out")
+    assert "what it costs is not measured: measuring what compression costs" in " ".join(capfd.readouterr().err.split())
+    assert "quality" not in read_manifest(tmp_path / "out").made[-1].checks
+
+
+def test_the_logits_kept_on_disk_count(tmp_path: Path, tiny_pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def staged(out: Path, need_bytes: int, progress: object) -> AbstractContextManager[Path]:
+        asked.append(need_bytes)
+        return staged_directory(out)
+
+    monkeypatch.setattr("edgespec.quantize.assemble.staged_directory", staged)
+    quantize(tiny_pair, tmp_path / "out", Request())
+    quantize(tiny_pair, tmp_path / "measured", Request(), measure=lambda *_: {})
+    assert asked[1] - asked[0] == 16 * (256 + 64) * 320 * 4
+
+
+def test_a_model_is_gone_before_the_next_is_opened(
+    tmp_path: Path, tiny_pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: set[int] = set()
+    most: list[int] = []
+    init = Reader.__init__
+
+    def opened(self: Reader, folder: Path, vocabulary: int | None = None) -> None:
+        init(self, folder, vocabulary)
+        alive.add(id(self))
+        weakref.finalize(self, alive.discard, id(self))
+        most.append(len(alive))
+
+    monkeypatch.setattr(Reader, "__init__", opened)
+    after, _ = quantize_pair(tiny_pair, tmp_path / "out")
+    measure_cost(Pair.open(tiny_pair), after, ASKS, SILENT, max_new_tokens=4)
+    assert most == [1] * 5  # target and draft before and after, and the compressed draft again for the check
 
 
 def test_a_failure_while_measuring_leaves_no_pair(tmp_path: Path, tiny_pair: Path) -> None:

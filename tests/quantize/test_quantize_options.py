@@ -71,7 +71,7 @@ def request_of(**arguments: Any) -> Request:
             {"dataset": "self"},
             "--dataset self was given and nothing uses it: rounding to nearest looks at weights only",
         ),
-        ({"dataset": "nowhere.txt", "both": {"awq": True}}, "there is no file 'nowhere.txt' to calibrate with"),
+        ({"dataset": "nowhere.txt", "both": {"awq": True}}, "there is no file 'nowhere.txt' with text"),
         ({"samples": 0}, "--num-samples must be at least 1, not 0"),
         ({"sample_tokens": 8}, "--sample-tokens must be at least 32, not 8: shorter samples show the model too little"),
         ({"device": "npu", "both": {"ratio": 0.8}}, "an NPU wants ratio 1.0, not 0.8: it runs one weight format"),

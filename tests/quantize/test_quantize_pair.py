@@ -16,7 +16,7 @@ from edgespec.ir import check_ir, read_constants, weight_precision
 from edgespec.pair import Pair, read_manifest, write_manifest
 from edgespec.progress import SILENT
 from edgespec.quantize import SizeRow, quantize_pair
-from edgespec.quantize.cost import Reader
+from edgespec.quantize.reading import Reader
 
 MODEL = "openvino_model.xml"
 

@@ -13,8 +13,9 @@ import pytest
 
 from edgespec.errors import EdgespecError
 from edgespec.ir import weight_precision
-from edgespec.pair import read_manifest, record_files, write_manifest
-from edgespec.quantize import quantize_pair
+from edgespec.pair import Pair, read_manifest, record_files, write_manifest
+from edgespec.progress import SILENT
+from edgespec.quantize import Ask, Options, Request, measure_cost, quantize, quantize_pair, sweep_pair
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -160,12 +161,102 @@ def test_missing_packages_are_named_with_the_extra(
         quantize_pair(tiny_pair, tmp_path / "out")
 
 
-def _narrow_model(xml: Path) -> None:
+def test_options_of_a_draft_that_is_not_there_are_refused(tmp_path: Path, tiny_pair: Path) -> None:
+    alone = Path(shutil.copytree(tiny_pair, tmp_path / "in" / "alone"))
+    write_manifest(alone, read_manifest(alone).model_copy(update={"draft": None}))
+    request = Request(draft=None, own={"draft": Options(group_size=64)}, device="npu")
+    with pytest.raises(EdgespecError, match=r"an NPU runs groups of 128 or whole rows \(-1\), not 64"):
+        quantize(alone, tmp_path / "out", request)
+    request = Request(own={"draft": Options(group_size=-1)}, device="npu")
+    with pytest.raises(EdgespecError, match=r"'.*alone' has no draft for the draft's options; leave them out"):
+        quantize(alone, tmp_path / "out", request)
+
+
+def test_a_gguf_file_is_not_compressed(tmp_path: Path, tiny_pair: Path) -> None:
+    gguf = Path(shutil.copytree(tiny_pair, tmp_path / "in" / "gguf"))
+    for name in ("openvino_model.xml", "openvino_model.bin"):
+        (gguf / "target" / name).unlink()
+    (gguf / "target" / "model.gguf").write_bytes(b"GGUF")
+    manifest = read_manifest(gguf)
+    record = {"kind": "gguf", "precision": "Q4_K_M", "files": record_files(gguf / "target")}
+    write_manifest(gguf, manifest.model_copy(update={"target": manifest.target.model_copy(update=record)}))
+    says = (
+        r"the target of '.*gguf' is no OpenVINO IR \(Q4_K_M\), and NNCF compresses no other; a GGUF file is compressed"
+    )
+    with pytest.raises(EdgespecError, match=says):
+        quantize_pair(gguf, tmp_path / "out")
+
+
+def test_what_nncf_cannot_do_is_told_by_its_reason(
+    tmp_path: Path, tiny_pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nncf
+
+    def compress_weights(*_: Any, **__: Any) -> None:
+        raise RuntimeError("an axis is odd\nsecond line")
+
+    monkeypatch.setattr(nncf, "compress_weights", compress_weights)
+    with pytest.raises(EdgespecError, match=r"nncf could not compress 'target' to int4_sym: an axis is odd$"):
+        quantize_pair(tiny_pair, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_cannot_be_written_is_told(
+    tmp_path: Path, tiny_pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save_model(*_: Any, **__: Any) -> None:
+        raise RuntimeError("access is denied")
+
+    monkeypatch.setattr(ov, "save_model", save_model)
+    says = r"the compressed model could not be written to '.*openvino_model.xml': access is denied"
+    with pytest.raises(EdgespecError, match=says):
+        quantize_pair(tiny_pair, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def eagle_pair(tmp_path: Path, tiny_pair: Path) -> Path:
+    """A pair whose draft reads hidden states, as an EAGLE head does; its matrices are too few to be useful."""
+    root = Path(shutil.copytree(tiny_pair, tmp_path / "in" / "eagle"))
+    manifest = read_manifest(root)
+    assert manifest.draft is not None
+    _narrow_model(root / "draft" / "openvino_model.xml", name="hidden_states")
+    draft = manifest.draft.model_copy(update={"kind": "eagle3", "files": record_files(root / "draft")})
+    write_manifest(root, manifest.model_copy(update={"draft": draft}))
+    return root
+
+
+def test_an_eagle_head_cannot_be_calibrated_with_text(tmp_path: Path, eagle_pair: Path) -> None:
+    request = Request(target="none", draft="int4", dataset="self", both=Options(awq=True, group_size=-1))
+    says = (
+        "the draft is an EAGLE draft: it reads the target's hidden states, which calibration text lacks, and int4_sym"
+    )
+    with pytest.raises(EdgespecError, match=says):
+        quantize(eagle_pair, tmp_path / "out", request)
+
+
+def test_an_eagle_head_cannot_be_swept(tmp_path: Path, eagle_pair: Path) -> None:
+    says = (
+        "the draft is an EAGLE head, whose acceptance cannot be computed without its target's hidden states; quantize"
+    )
+    with pytest.raises(EdgespecError, match=says):
+        sweep_pair(eagle_pair, tmp_path / "out", Request(), asks=[Ask("def add(a, b):", chat=False)])
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_the_cost_of_an_eagle_head_is_left_to_bench(tmp_path: Path, eagle_pair: Path) -> None:
+    after, _ = quantize_pair(eagle_pair, tmp_path / "out", target="int8", draft="none")
+    found = measure_cost(Pair.open(eagle_pair), after, [Ask("def add(a, b):", chat=False)], SILENT, max_new_tokens=2)
+    assert found["acceptance_unknown"] == "an EAGLE draft reads the target's hidden states; edgespec bench measures it"
+    assert "acceptance" not in found
+
+
+def _narrow_model(xml: Path, name: str = "hidden") -> None:
     """Replace the IR by three matrices with rows of 24: 24 is no multiple of 32."""
     import numpy as np
     import openvino.opset13 as ops
 
-    hidden = ops.parameter([-1, 24], dtype=np.float32, name="hidden")
+    hidden = ops.parameter([-1, 24], dtype=np.float32, name=name)
     node = hidden
     for _ in range(3):
         weight = np.random.default_rng(0).normal(size=(24, 24)).astype(np.float32)
