@@ -19,8 +19,8 @@ from .model import ModelSequence, Trees, run
 from .surgery import pick_rows
 from .tensors import Input
 
-CHUNK = 4096
-"""Tokens of a prompt that one pass takes; openvino_genai's own bound as the genai engine sets it."""
+CHUNK = 512
+"""Tokens of a prompt that one pass takes, between which it can be left: see ModelSequence.interrupted."""
 
 _FIRST_BLOCKS = 16
 _FEW = 16

@@ -35,10 +35,17 @@ def losing_draft() -> Any:
 @pytest.mark.parametrize(("last", "leaves"), [(5, True), (7, False), (8, False), (9, False)])
 def test_a_draft_is_not_left_at_the_end_of_a_text(last: int, leaves: bool) -> None:
     answer = answering()
-    on_tokens = answer._genai_tokens(losing_draft(), 100)
+    on_tokens = answer._genai_tokens(losing_draft(), 100, may_leave=True)
     assert not on_tokens([3])
     assert on_tokens([4, last]) is leaves is answer.left_draft
     assert answer.tokens == [3, 4, last]
+
+
+def test_a_draft_is_not_left_where_nothing_else_is_loaded() -> None:
+    answer = answering()
+    on_tokens = answer._genai_tokens(losing_draft(), 100, may_leave=False)
+    on_tokens([3])
+    assert not on_tokens([4, 5]) and not answer.left_draft
 
 
 def test_the_plain_part_has_a_pace_of_its_own() -> None:
