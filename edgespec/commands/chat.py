@@ -126,7 +126,7 @@ class Conversation:
             except EdgespecError as error:
                 self._terminal.say(f"error: {error}")
                 return
-        if stream.result is not None:
+        if stream is not None and stream.result is not None:
             self.results.append(stream.result)
         if not self._quiet:
             self._out.print()

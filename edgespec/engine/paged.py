@@ -19,8 +19,9 @@ from .model import ModelSequence, Trees, run
 from .surgery import pick_rows
 from .tensors import Input
 
-CHUNK = 512
-"""Tokens of a prompt that one pass takes, between which it can be left: see ModelSequence.interrupted."""
+CHUNK = 256
+"""Tokens of a prompt that one pass takes, between which it can be left (ModelSequence.interrupted). Small chunks cost
+nothing: 2,048 tokens of the 99 M twin took 1.39 s in chunks of 256, 1.33 in 512, 1.89 in 1,024 and 2.00 in one."""
 
 _FIRST_BLOCKS = 16
 _FEW = 16
