@@ -81,6 +81,14 @@ class _BarTask:
         self._bar.update(self._id, description=description)
 
 
+def read_utf8() -> None:
+    """Take what is piped into standard input as UTF-8, with or without a byte order mark, where Windows would take a
+    legacy code page. A terminal knows its own encoding. Bytes that are no UTF-8 are replaced."""
+    reconfigure = getattr(sys.stdin, "reconfigure", None)
+    if reconfigure is not None and not sys.stdin.isatty():
+        reconfigure(encoding="utf-8-sig", errors="replace")
+
+
 def force_utf8() -> None:
     """Make stdout and stderr able to print any model's text (Windows consoles default to a legacy code page)."""
     for stream in (sys.stdout, sys.stderr):

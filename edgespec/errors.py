@@ -1,7 +1,17 @@
-"""The whole error taxonomy. A sentence: what was got, what was expected, what to do."""
+"""The whole error taxonomy. A sentence: what was got, what was expected, what to do. The kinds below `EdgespecError`
+are for the runtime, which may then do otherwise; to a user they are that one error."""
 
 from __future__ import annotations
 
 
 class EdgespecError(Exception):
     """A mistake or a limit that the user can act on. The CLI prints it as `error: ...` and exits with 2."""
+
+
+class EngineFailed(EdgespecError):
+    """A loaded engine broke down in the middle of its work: its device is gone, or its driver gave up. Another engine,
+    or another device, may still do what was asked."""
+
+
+class MemoryShortage(EdgespecError):
+    """What was to be loaded does not fit in the memory that is free now; later it may."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from .errors import EdgespecError
 from .ir import IR_FILES
 from .staging import remove_folder, write_atomically
+from .verified import Verified
 
 MANIFEST = "edgespec.json"
 SCHEMA = 1
@@ -122,15 +123,17 @@ class Pair:
         return self.root / "draft" if self.manifest.draft else None
 
     @classmethod
-    def open(cls, root: str | Path, verify: bool = True) -> Pair:
+    def open(cls, root: str | Path, verify: bool | None = None) -> Pair:
         """Read and check the pair at `root`.
 
-        verify: compare every file with its sha256, not only its size (about a second per gigabyte).
+        verify: None compares a file with its sha256 once (about a second per gigabyte) and again when its size or time
+        of change differs from then; True compares every file now; False looks at sizes alone.
         Raises EdgespecError with the reason when anything is missing, truncated, altered or of another schema.
         """
         root = Path(root)
         manifest = read_manifest(root)
         pair = cls(root, manifest)
+        verified = None if verify is False else Verified(root)
         for role, record in (("target", manifest.target), ("draft", manifest.draft)):
             if record is None:
                 continue
@@ -138,7 +141,13 @@ class Pair:
             if missing:
                 raise EdgespecError(f"the {role} of '{root}' lacks {', '.join(missing)}; export it again")
             for name, expected in record.files.items():
-                _check_file(root / role / name, expected, verify)
+                path = root / role / name
+                _check_size(path, expected)
+                if verified is not None and (verify or not verified.holds(path, expected.sha256)):
+                    _check_hash(path, expected)
+                    verified.note(path, expected.sha256)
+        if verified is not None:
+            verified.keep()
         return pair
 
     def delete(self) -> None:
@@ -176,7 +185,7 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
     write_atomically(root / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
 
 
-def _check_file(path: Path, expected: FileRecord, verify: bool) -> None:
+def _check_size(path: Path, expected: FileRecord) -> None:
     if not path.is_file():
         raise EdgespecError(f"'{path}' is missing; the pair is incomplete, make it again")
     size = path.stat().st_size
@@ -185,7 +194,10 @@ def _check_file(path: Path, expected: FileRecord, verify: bool) -> None:
             f"'{path}' has {size:,} bytes where the manifest says {expected.bytes:,}: it is truncated or was altered; "
             "make the pair again"
         )
-    if verify and sha256_of(path) != expected.sha256:
+
+
+def _check_hash(path: Path, expected: FileRecord) -> None:
+    if sha256_of(path) != expected.sha256:
         raise EdgespecError(f"'{path}' does not match its sha256 in the manifest; it was altered, make the pair again")
 
 

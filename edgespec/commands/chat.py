@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ..console import Terminal
+from ..console import Terminal, read_utf8
 from ..errors import EdgespecError
-from ..runtime import Chat, Options, Piece, Result, SpecPipeline
+from ..runtime import Chat, Options, Piece, Result, SpecPipeline, Stream
 
 COMMANDS = {
     "/stats": "figures of the last answer and of the conversation",
@@ -49,6 +49,7 @@ def run(
 
     Ctrl-C stops an answer. Messages are lines of standard input.
     """
+    read_utf8()
     terminal = Terminal(json_output)
     with terminal.task(f"loading {pair.name}"):
         pipeline = SpecPipeline(pair, device=device, draft_device=draft_device, mode=mode)
@@ -109,19 +110,23 @@ class Conversation:
                 self._answer(message)
 
     def _answer(self, message: str) -> None:
-        stream = self._chat.stream(message, **self._options)
+        """Print what comes. Ctrl-C stops the answer and not the program; what it said until then stays."""
+        stream: Stream | None = None
         while True:
             try:
+                stream = stream or self._chat.stream(message, **self._options)
                 for item in stream:
                     if isinstance(item, Piece):
                         self._show(item)
                 break
-            except KeyboardInterrupt:  # stop the answer, not the program; what it said stays
+            except KeyboardInterrupt:
                 self._pipeline.stop()
+                if stream is None:
+                    return
             except EdgespecError as error:
                 self._terminal.say(f"error: {error}")
                 return
-        if stream.result is not None:
+        if stream is not None and stream.result is not None:
             self.results.append(stream.result)
         if not self._quiet:
             self._out.print()
@@ -155,9 +160,8 @@ class Conversation:
         )
         tokens = sum(len(result.token_ids) for result in self.results)
         seconds = sum(result.metrics.wall_ms for result in self.results) / 1e3
-        self._terminal.say(
-            f"conversation: {len(self.results)} answers, {tokens} tokens, {tokens / seconds:.1f} tokens/s"
-        )
+        pace = tokens / seconds if seconds else 0.0  # no time at all: stopped before it began
+        self._terminal.say(f"conversation: {len(self.results)} answers, {tokens} tokens, {pace:.1f} tokens/s")
 
     def document(self) -> dict[str, Any]:
         return {

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
 from ..devices import require_device, require_mode
-from ..errors import EdgespecError
+from ..errors import EdgespecError, EngineFailed
 from ..pair import Pair
 from ..sampling import GREEDY, Sampling
 from .step import Generation, Step
+from .stopping import Ending
 
 Mode = Literal["plain", "draft", "lookup", "eagle3"]
 _DRAFTED = ("draft", "eagle3")
@@ -45,9 +47,12 @@ class GenaiEngine:
         mode: Mode = "plain",
         settings: Mapping[str, Any] | None = None,
         draft_settings: Mapping[str, Any] | None = None,
+        prefix_caching: bool = False,
     ) -> None:
         """Load and compile. draft_settings: of a draft on a device that takes other properties; None: the same.
-        Raises EdgespecError when the pair, the device and the mode do not go together."""
+        prefix_caching: a prompt that begins as an earlier text did is read from there on, in whole blocks of the cache
+        (not on an NPU, which reads every prompt anew); a measurement of the prompt's pass wants it off. Raises
+        EdgespecError when the pair, the device and the mode do not go together."""
         import openvino_genai
 
         self.device = require_device(device)
@@ -62,15 +67,15 @@ class GenaiEngine:
         self._on_npu = self.device.startswith("NPU") or (mode in _DRAFTED and where.startswith("NPU"))
         if not self._on_npu:
             scheduler = openvino_genai.SchedulerConfig()
-            scheduler.enable_prefix_caching = False
+            scheduler.enable_prefix_caching = prefix_caching
             scheduler.max_num_batched_tokens = 4096
             properties["scheduler_config"] = scheduler
-        if mode in _DRAFTED and pair.draft is not None:
-            own = dict((settings if draft_settings is None else draft_settings) or {})
-            properties["draft_model"] = openvino_genai.draft_model(str(pair.draft), where, **own)
-        elif mode == "lookup":
+        if mode == "lookup":
             properties["prompt_lookup"] = True
         try:
+            if mode in _DRAFTED and pair.draft is not None:
+                own = dict((settings if draft_settings is None else draft_settings) or {})
+                properties["draft_model"] = openvino_genai.draft_model(str(pair.draft), where, **own)
             self._pipeline = openvino_genai.LLMPipeline(str(pair.loadable_target), self.device, **properties)
         except RuntimeError as error:
             raise EdgespecError(
@@ -78,10 +83,11 @@ class GenaiEngine:
             ) from error
         self._tokenizer = self._pipeline.get_tokenizer()
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of `text` as it stands: no special tokens added, no chat template."""
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of `text`, no chat template. special: with what the tokenizer adds by itself, such as a BOS: for
+        text that stands alone, not for the output of a chat template, which has its own."""
         text = text.encode("utf-8", errors="replace").decode("utf-8")  # a lone surrogate is no text
-        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False).input_ids.data[0]]
+        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=special).input_ids.data[0]]
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids))) if ids else ""
@@ -107,7 +113,9 @@ class GenaiEngine:
         gamma: tokens proposed a step (draft: 3, lookup: 5 unless given). threshold: instead of a gamma, the draft goes
         on proposing while its own confidence is above it; how much it proposed is then not told. Raises EdgespecError
         for an empty prompt, and for sampling with a draft, whose output would not follow the target's distribution
-        (openvino.genai#4190).
+        (openvino.genai#4190); EngineFailed when the pipeline breaks down. Stop strings are looked for here, as in the
+        native engine, so that what may be the beginning of one is held back (stopping.py). `on_tokens` is not called
+        while a prompt is read: nothing ends that pass early.
         An exception raised by `on_tokens` stops the generation and is raised here.
         """
         import openvino
@@ -123,24 +131,28 @@ class GenaiEngine:
         config = self._config(max_new_tokens, gamma, sampling)
         if threshold is not None:
             config.assistant_confidence_threshold = threshold
-        watch = _Watch(openvino_genai.StreamingStatus, on_tokens)
+        ending = Ending(frozenset(), sampling.stop_strings, self.decode) if sampling.stop_strings else None
+        watch = _Watch(openvino_genai.StreamingStatus, on_tokens, ending)
         tensor = openvino.Tensor(np.asarray([prompt_ids], dtype=np.int64))
         watch.started = time.perf_counter()
         try:
             result = self._pipeline.generate(tensor, config, watch.streamer(openvino_genai.StreamerBase))
         except RuntimeError as error:
-            raise EdgespecError(f"openvino-genai failed on {self.device}: {_first_line(error)}") from error
+            raise EngineFailed(f"openvino-genai failed on {self.device}: {_first_line(error)}") from error
+        watch.finish()
         wall_s = time.perf_counter() - watch.started
         if watch.error is not None:
             raise watch.error
         tokens = [int(token) for token in result.tokens[0]]
         stopped = "STOP" in str(result.finish_reasons[0])
+        if ending is not None:  # what came behind a stop string, or was told too late, is not the answer
+            stopped, tokens = stopped or ending.reached, watch.certain
         emitted = [] if self._on_npu else list(result.perf_metrics.raw_metrics.m_batch_sizes)
-        if sum(emitted) != len(tokens):  # another release may count otherwise; the streamer saw every step
+        if sum(emitted) != len(tokens):  # ended early; or another release counts otherwise. The streamer saw every step
             emitted = watch.sizes
         return Generation(
             token_ids=tokens,
-            steps=self._steps(tokens, emitted, gamma or None, max_new_tokens, stopped),
+            steps=self._steps(tokens, _within(emitted, len(tokens)), gamma or None, max_new_tokens, stopped),
             finish_reason="stop" if stopped else "length",
             ttft_s=(watch.first or time.perf_counter()) - watch.started,
             wall_s=wall_s,
@@ -168,7 +180,7 @@ class GenaiEngine:
         config.eos_token_id = self._pipeline.get_generation_config().eos_token_id
         config.stop_token_ids = self._pipeline.get_generation_config().stop_token_ids
         config.max_new_tokens = max_new_tokens
-        sampling.apply(config)
+        replace(sampling, stop_strings=()).apply(config)
         if gamma:
             config.num_assistant_tokens = gamma
         if self.mode == "lookup":
@@ -230,11 +242,15 @@ def open_engine(
 
 
 class _Watch:
-    """Our clock and the caller's callback inside genai's streamer, whose exceptions would abort the process."""
+    """Our clock, the stop strings and the caller's callback inside genai's streamer, whose exceptions would abort the
+    process. certain: with stop strings, the tokens that belong to the answer."""
 
-    def __init__(self, status: Any, on_tokens: OnTokens | None) -> None:
+    def __init__(self, status: Any, on_tokens: OnTokens | None, ending: Ending | None) -> None:
         self._status = status
         self._on_tokens = on_tokens
+        self._ending = ending
+        self._ended = False
+        self.certain: list[int] = []
         self.started = 0.0
         self.first: float | None = None
         self.sizes: list[int] = []
@@ -245,13 +261,31 @@ class _Watch:
             self.first = time.perf_counter()
         chunk = [tokens] if isinstance(tokens, int) else list(tokens)
         self.sizes.append(len(chunk))
-        if self._on_tokens is None:
-            return self._status.RUNNING
+        if not self._ended:
+            self._ended = self._take(chunk)
+        return self._status.CANCEL if self._ended else self._status.RUNNING
+
+    def _take(self, chunk: list[int]) -> bool:
+        """Whether the answer ends with this chunk."""
         try:
-            return self._status.CANCEL if self._on_tokens(chunk) else self._status.RUNNING
+            if self._ending is None:
+                return self._on_tokens is not None and self._on_tokens(chunk)
+            return self._tell(self._ending.take(chunk)) or self._ending.reached
         except BaseException as error:
             self.error = error
-            return self._status.CANCEL
+            return True
+
+    def _tell(self, certain: list[int]) -> bool:
+        self.certain += certain
+        return bool(certain) and self._on_tokens is not None and self._on_tokens(certain)
+
+    def finish(self) -> None:
+        """Nothing more comes: what was held back belongs to the answer, unless a stop string or the caller ended it."""
+        if self._ending is not None and not self._ended:
+            try:
+                self._tell(self._ending.rest())
+            except BaseException as error:
+                self.error = error
 
     def streamer(self, base: type) -> Any:
         watch = self
@@ -264,6 +298,17 @@ class _Watch:
                 pass
 
         return Streamer()
+
+
+def _within(sizes: Sequence[int], tokens: int) -> list[int]:
+    """The first of `sizes`, cut where their sum reaches `tokens`."""
+    kept: list[int] = []
+    for size in sizes:
+        if tokens <= 0:
+            break
+        kept.append(min(size, tokens))
+        tokens -= size
+    return kept
 
 
 def _first_line(error: Exception) -> str:

@@ -24,10 +24,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from ..devices import require_device
-from ..errors import EdgespecError
+from ..errors import EdgespecError, EngineFailed
 
 Trees = Literal["none", "whole", "grown"]
 """What a sequence will be given: chains only; trees in one pass; trees that grow over several passes."""
+
+
+class Interrupted(Exception):
+    """A prompt was left between two chunks. What went through by then is in the cache and counts."""
 
 
 class Model(Protocol):
@@ -45,6 +49,8 @@ class ModelSequence(ABC):
 
     def __init__(self) -> None:
         self._tokens: list[int] = []
+        self.interrupted: Callable[[], bool] | None = None
+        """Asked between the chunks of a long prompt; True ends the feed."""
 
     @property
     def tokens(self) -> Sequence[int]:
@@ -58,9 +64,11 @@ class ModelSequence(ABC):
 
     def feed(self, ids: Sequence[int] | np.ndarray, rows: int = 1) -> np.ndarray:
         """Append live tokens, a long prompt in chunks; logits f32 [rows, vocabulary] behind the last `rows` of them, a
-        view that the next pass overwrites. rows: at most what the last chunk holds."""
+        view that the next pass overwrites. rows: at most what the last chunk holds. Raises Interrupted."""
         start = 0
         while True:
+            if start and self.interrupted is not None and self.interrupted():
+                raise Interrupted
             chunk = ids[start : start + self.chunk()]
             start += len(chunk)
             last = start == len(ids)
@@ -148,7 +156,7 @@ def run(sequence: ModelSequence, request: Any, tokens: int) -> np.ndarray:
         outputs = _infer()(request, {}, share_outputs=True, decode_strings=False)
     except RuntimeError as error:
         sequence.reset()
-        raise EdgespecError(f"a pass over {tokens} tokens failed: {last_line(error)}") from error
+        raise EngineFailed(f"a pass over {tokens} tokens failed: {last_line(error)}") from error
     logits: np.ndarray = next(iter(outputs.values()))
     return logits
 

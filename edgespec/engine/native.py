@@ -22,10 +22,10 @@ from .accept import accept
 from .drafters import DRAFTERS
 from .drafters.making import Place, Request
 from .genai import require_draft
-from .model import open_model
+from .model import Interrupted, open_model
 from .processors import Constraint, Processor
 from .proposal import NOTHING, Drafter, Proposal, Verified
-from .step import Generation, Step
+from .step import Generation, Step, cut
 from .stopping import Ending
 
 OnTokens = Callable[[Sequence[int]], bool]
@@ -85,10 +85,11 @@ class NativeEngine:
         make = self._drafter_for
         self._drafter_for = lambda request: wrap(make(request))
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of `text` as it stands: no special tokens added, no chat template."""
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of `text`, no chat template. special: with what the tokenizer adds by itself, such as a BOS: for
+        text that stands alone, not for the output of a chat template, which has its own."""
         text = text.encode("utf-8", errors="replace").decode("utf-8")  # a lone surrogate is no text
-        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False).input_ids.data[0]]
+        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=special).input_ids.data[0]]
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids))) if ids else ""
@@ -109,27 +110,35 @@ class NativeEngine:
         on_tokens: OnTokens | None = None,
         reuse_prefix: bool = False,
         constraint: Constraint | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        answered: int = 0,
     ) -> Generation:
         """Decode up to `max_new_tokens` tokens after `prompt_ids`, ending at the end of text.
 
         gamma: tokens proposed a step at most. reuse_prefix: keep what the caches hold of this prompt from the last
         call, as a chat does; a measurement of the prompt's pass does not. constraint: forbids tokens, a grammar for
-        one (`vocab_size` and `stop_ids` are what it needs to know). Raises EdgespecError for an empty prompt. An
-        exception raised by `on_tokens` stops the generation and is raised here; the engine survives it.
+        one (`vocab_size` and `stop_ids` are what it needs to know). cancelled: asked between the chunks of a long
+        prompt, where there are no tokens to tell `on_tokens` of yet; True ends the generation. answered: how many ids
+        at the end of `prompt_ids` belong to the answer already, which penalties and grammars count. Raises
+        EdgespecError for an empty prompt, EngineFailed when a pass fails. An exception raised by `on_tokens` stops the
+        generation and is raised here; the engine survives it.
         """
         if not prompt_ids:
             raise EdgespecError("the prompt is empty; give at least one token to continue from")
         if not 1 <= max_new_tokens < 2**31:
             raise EdgespecError(f"max_new_tokens must be at least 1, and below 2^31, not {max_new_tokens}")
         gamma = self._gamma(gamma)
-        processor = Processor(sampling, self.vocab_size, prompt_length=len(prompt_ids), constraint=constraint)
-        request = Request(processor, np.random.default_rng(sampling.seed), reuse_prefix and self._caches_are_sound)
+        own = len(prompt_ids) - answered
+        processor = Processor(sampling, self.vocab_size, prompt_length=own, constraint=constraint)
+        rng = np.random.default_rng(sampling.seed)
+        request = Request(processor, rng, reuse_prefix and self._caches_are_sound, cancelled)
+        self._sequence.interrupted = cancelled
         self._drafter = self._drafter_for(request)
         ending = Ending(self.stop_ids | set(sampling.stop_token_ids), sampling.stop_strings, self.decode)
         token_ids: list[int] = []
         steps: list[Step] = []
         first_s: float | None = None
-        cancelled = False
+        told_to_end = False
         started = time.perf_counter()
         try:
             for step in self._steps(prompt_ids, max_new_tokens, gamma, request, self._drafter):
@@ -138,13 +147,15 @@ class NativeEngine:
                 certain = ending.take(step.tokens)
                 token_ids += certain
                 if on_tokens is not None and certain:
-                    cancelled = on_tokens(certain)
-                if ending.reached or cancelled:
+                    told_to_end = on_tokens(certain)
+                if ending.reached or told_to_end:
                     break
             if not ending.reached and (held := ending.rest()):
                 token_ids += held
-                if on_tokens is not None and not cancelled:
+                if on_tokens is not None and not told_to_end:
                     on_tokens(held)
+        except Interrupted:  # between two chunks, where all that a cache holds is known
+            pass
         except BaseException:  # it may have come between a pass and the count of what it left in a cache
             self._caches_are_sound = False
             raise
@@ -152,7 +163,7 @@ class NativeEngine:
         ended = time.perf_counter()
         return Generation(
             token_ids=token_ids,
-            steps=_cut(steps, len(token_ids)),
+            steps=cut(steps, len(token_ids)),
             finish_reason="stop" if ending.reached else "length",
             ttft_s=(first_s or ended) - started,
             wall_s=ended - started,
@@ -218,20 +229,6 @@ def _nodes(pending: int, proposal: Proposal) -> tuple[list[int], list[int] | Non
 def _lap(clock: float) -> tuple[float, float]:
     now = time.perf_counter()
     return now - clock, now
-
-
-def _cut(steps: list[Step], tokens: int) -> list[Step]:
-    """The steps, of whose tokens only the first so many belong to the answer."""
-    kept: list[Step] = []
-    for step in steps:
-        if tokens <= 0:
-            break
-        if len(step.tokens) > tokens:
-            accepted = min(step.accepted or 0, tokens)
-            step = Step(step.tokens[:tokens], step.proposed, accepted, step.draft_s, step.verify_s)
-        kept.append(step)
-        tokens -= len(step.tokens)
-    return kept
 
 
 def _require_native(device: str) -> str:

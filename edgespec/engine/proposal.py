@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -67,7 +68,7 @@ class Verified:
     bonus: int
     logits: np.ndarray
 
-    @property
+    @cached_property
     def emitted(self) -> tuple[int, ...]:
         return (*(int(self.proposal.tokens[node]) for node in self.path), self.bonus)
 

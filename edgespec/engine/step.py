@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -44,6 +44,20 @@ class Generation:
     def tpot_s(self) -> float | None:
         """Seconds per token after the first; None for fewer than two tokens."""
         return (self.wall_s - self.ttft_s) / (len(self.token_ids) - 1) if len(self.token_ids) > 1 else None
+
+
+def cut(steps: Sequence[Step], tokens: int) -> list[Step]:
+    """The steps of whose tokens only the first so many belong to the answer."""
+    kept: list[Step] = []
+    for step in steps:
+        if tokens <= 0:
+            break
+        if len(step.tokens) > tokens:
+            accepted = None if step.accepted is None else min(step.accepted, tokens)
+            step = replace(step, tokens=step.tokens[:tokens], accepted=accepted)
+        kept.append(step)
+        tokens -= len(step.tokens)
+    return kept
 
 
 def block_efficiency(steps: Sequence[Step]) -> float | None:

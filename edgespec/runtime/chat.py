@@ -100,5 +100,5 @@ class Chat:
     def _prompt_ids(self, turns: Sequence[Mapping[str, str]]) -> list[int]:
         words = self._pipeline._the_words()
         if self._raw:
-            return words.encode("".join(message["content"] for message in turns))
+            return words.encode("".join(message["content"] for message in turns), special=True)
         return words.encode(words.chat_prompt(turns))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +11,7 @@ from typing import Any
 
 from ..engine.genai import GenaiEngine
 from ..engine.native import NativeEngine
-from ..errors import EdgespecError
+from ..errors import EdgespecError, MemoryShortage
 from ..machine import fingerprint
 from ..pair import Pair
 from . import npu, probe
@@ -77,9 +78,9 @@ class Engines:
 
         Raises EdgespecError when it cannot be loaded, or would not fit in memory even alone.
         """
+        key = _key(way, place)
         draft_device = place.draft_device if way.drafts else None
         on_npu = way.engine == "genai" and (npu.is_npu(place.device) or npu.is_npu(draft_device))
-        key = (way.engine, way.mode, place.device, draft_device)
         found = self._opened.get(key)
         if found is not None and on_npu and lengths is not None and found.lengths is not None:
             self._lengths = found.lengths.holding(lengths.prompt, 0, lengths.gamma)
@@ -104,25 +105,43 @@ class Engines:
     def opened(self) -> tuple[Opened, ...]:
         return tuple(list(self._opened.values()))  # a snapshot: other threads look on
 
+    def is_open(self, way: Way, place: Placement) -> bool:
+        return _key(way, place) in self._opened
+
+    def has_room(self, way: Way, place: Placement) -> bool:
+        """Whether `way` is open, or fits in memory beside what is. For any thread."""
+        if self.is_open(way, place):
+            return True
+        try:
+            self._require_room(way, {**place.settings_for(way), **self._settings})
+        except MemoryShortage:
+            return False
+        return True
+
+    def discard(self, opened: Opened) -> None:
+        """Forget an engine that broke down; freeing it may fail too."""
+        self._opened = {key: entry for key, entry in self._opened.items() if entry is not opened}
+        with suppress(Exception):
+            opened.engine.close()
+
     def _make_room(self, way: Way, settings: Mapping[str, Any]) -> Estimate:
         """Refuse what does not fit; where it would without the engines that are open, those are freed."""
-        precision = str(settings.get("KV_CACHE_PRECISION", "u8")).lower().strip("<>").removeprefix("type: ")
-        how: dict[str, Any] = {
-            "context": self._context,
-            "cache_precision": precision,
-            "free_bytes": self._memory_limit_bytes,
-        }
-        held = sum(entry.estimate.total_bytes for entry in self._opened.values() if entry.estimate)
-        if self._memory_limit_bytes is not None:
-            how["free_bytes"] = max(0, self._memory_limit_bytes - held)
         try:
-            return require_room(self._pair, way, **how)
-        except EdgespecError:
+            return self._require_room(way, settings)
+        except MemoryShortage:
             if not self._opened:
                 raise
         self.close_all()
-        how["free_bytes"] = self._memory_limit_bytes
-        return require_room(self._pair, way, **how)
+        return self._require_room(way, settings)
+
+    def _require_room(self, way: Way, settings: Mapping[str, Any]) -> Estimate:
+        """Beside the engines that are open. Raises MemoryShortage."""
+        free = self._memory_limit_bytes
+        if free is not None:
+            held = sum(entry.estimate.total_bytes for entry in self.opened if entry.estimate)
+            free = max(0, free - held)
+        precision = str(settings.get("KV_CACHE_PRECISION", "u8")).lower().strip("<>").removeprefix("type: ")
+        return require_room(self._pair, way, context=self._context, cache_precision=precision, free_bytes=free)
 
     def _probe(self, way: Way, device: str, draft_device: str | None, settings: Mapping[str, Any]) -> None:
         if not probe.risky(device) and not probe.risky(draft_device or device):
@@ -234,7 +253,13 @@ def open_genai(
         mode=mode,  # type: ignore[arg-type]
         settings=settings,
         draft_settings=draft_settings,
+        prefix_caching=mode != "eagle3",  # see routing.keeps_prefixes; an NPU's pipeline has no such cache
     )
+
+
+def _key(way: Way, place: Placement) -> tuple[Any, ...]:
+    """What makes two ways one engine: gamma and threshold do not."""
+    return way.engine, way.mode, place.device, place.draft_device if way.drafts else None
 
 
 def try_out(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import EdgespecError
+from ..errors import EdgespecError, MemoryShortage
 from ..pair import GGUF_FILE, ModelRecord, Pair
 from ..resources import available_memory_bytes
 from .modes import Way
@@ -126,7 +126,7 @@ def estimate(pair: Pair, way: Way, *, context: int | None = None, cache_precisio
 def require_room(
     pair: Pair, way: Way, *, context: int | None, cache_precision: str = "u8", free_bytes: int | None = None
 ) -> Estimate:
-    """The estimate; raises EdgespecError with the figures, and what would fit, when it exceeds what is free.
+    """The estimate; raises MemoryShortage with the figures, and what would fit, when it exceeds what is free.
 
     free_bytes: None asks the operating system.
     """
@@ -135,7 +135,7 @@ def require_room(
     needed = estimate(pair, way, context=context, cache_precision=cache_precision)
     if needed.total_bytes <= room:
         return needed
-    raise EdgespecError(
+    raise MemoryShortage(
         f"'{pair.root.name}' in mode '{way.name}' needs {needed.sentence()} and {_gb(free)} are free; "
         f"{_what_would_fit(pair, way, needed, room, cache_precision)}"
     )

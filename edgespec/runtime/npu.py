@@ -82,7 +82,6 @@ def refusal(mode: str, sampling: Sampling) -> str | None:
     asked = {
         "temperature above 0": not sampling.greedy and mode == "draft",
         "penalties": sampling.penalized and mode == "draft",
-        "stop strings": bool(sampling.stop_strings) and mode == "draft",
         "a logit bias": bool(sampling.logit_bias),
     }
     ignored = [name for name, is_asked in asked.items() if is_asked]

@@ -7,14 +7,15 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
 
-from ..engine.step import Generation, acceptance_rate, block_efficiency
-from ..errors import EdgespecError
+from ..engine.step import Generation
+from ..errors import EdgespecError, EngineFailed, MemoryShortage
 from ..pair import Pair
 from ..settings import describe
 from ..telemetry import stop_upstream_reports
@@ -25,16 +26,29 @@ from .governor import Governor
 from .memory import shape_of
 from .model_cache import DEFAULT, LIMIT_BYTES, ModelCache
 from .modes import GENAI_PLAIN, NATIVE_PLAIN, Way, parse
-from .placement import LAST_RESORT, Placement, place
+from .placement import LAST_RESORT, Placement, is_there, place
 from .requests import Options, Request, make_request
-from .results import Explanation, FinishReason, Metrics, Piece, Result
+from .results import Explanation, Piece, Result
 from .routing import Choice, Wishes
 from .streams import AsyncStream, Stream
+from .telling import nothing, result_of
 from .text import Words
 from .worker import SLICE_S, Busy, Job, Worker
 
 if TYPE_CHECKING:
     from .chat import Chat
+
+
+@dataclass(frozen=True)
+class Fallen:
+    """Why a way is passed over on a device. for_memory: only until there is room for it."""
+
+    what: str
+    why: str
+    for_memory: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}"
 
 
 class SpecPipeline:
@@ -89,7 +103,7 @@ class SpecPipeline:
         self._cache = ModelCache.at(cache_dir, cache_limit_bytes)
         self._memory_limit_bytes = memory_limit_bytes
         self._lengths = npu_lengths or npu.Lengths()
-        self._fallen: dict[tuple[str, str], str] = {}
+        self._fallen: dict[tuple[str, str], Fallen] = {}
         self._governors: dict[str, Governor] = {}
         self._adapter_config: Any = None
         self._words: Words | None = None
@@ -203,7 +217,7 @@ class SpecPipeline:
                 lines.append(f"{kind}: mode '{choice.way.name}', {choice.why}")
             except EdgespecError as error:
                 lines.append(f"{kind}: refused, {error}")
-        lines += [f"passed over: {name} on {device}: {why}" for (name, device), why in list(self._fallen.items())]
+        lines += [f"passed over: {name} on {device}: it {why}" for (name, device), why in list(self._fallen.items())]
         for opened in self._the_engines.opened:
             takes = f", {opened.estimate.sentence()}" if opened.estimate else ""
             lines.append(f"loaded: {opened.way.name} on {opened.device}{takes}")
@@ -261,38 +275,81 @@ class SpecPipeline:
         queued_s = time.perf_counter() - job.asked_at
         self._require_loaded()
         if job.cancelled:
-            return self._nothing(request, queued_s)
+            return nothing(self._choices(request)[0], self._place.device, queued_s)
         ids = request.prompt()
         if not ids:
             raise EdgespecError("the prompt is empty; give at least one token to continue from")
         limit = min(request.max_new_tokens, self._room_behind(ids))
         answering = Answering(job, request, ids, limit, emit)
         opened, choice = self._pick(request, len(ids), limit)
-        while not answering.run(opened, self._the_pair, choice.way.gamma, choice.way.threshold):
-            opened, choice = self._plain_partner(choice)
-        generation = answering.generation
-        assert generation is not None
+        while True:
+            way = choice.way
+            partner = self._plain_of(way)
+            may_leave = way.speculative and self._the_engines.is_open(partner, self._place)
+            try:
+                if answering.run(opened, self._the_pair, way.gamma, way.threshold, may_leave=may_leave):
+                    break
+                opened, choice = self._plain_partner(choice)
+            except EngineFailed as failure:
+                self._pass_over(opened, choice, failure)
+                if job.cancelled or answering.complete:
+                    break
+                opened, choice = self._go_on(answering, choice, failure)
+            finally:
+                answering.flush()
         assert answering.last is not None
         if not job.cancelled:  # else the clock holds steps that were computed and dropped
             self._note_plain_pace(choice, answering.last)
-        return self._result(answering, generation, opened, choice, queued_s)
+        return result_of(answering, opened, choice, queued_s, self._the_words().decode)
 
-    def _pick(self, request: Request, prompt: int = 1, answer: int = 1) -> tuple[Opened, Choice]:
-        """The engine for a request: the first of its choices that loads, the last one's refusal when none does."""
+    def _pass_over(self, opened: Opened, choice: Choice, failure: EngineFailed) -> None:
+        """An engine broke down. It is dropped, so that an explicit mode's next request loads anew; in auto mode its way
+        is passed over from now on, and its device with it when that is gone or nothing else is left to try there.
+        Raises the failure when that was all."""
+        place, way = self._place, choice.way
+        self._the_engines.discard(opened)
+        if self._way is not None:
+            raise failure
+        again = (way.name, place.device) in self._fallen
+        self._fallen[way.name, place.device] = Fallen("failed while it answered", str(failure))
+        if again or not is_there(place.device):
+            if place.device == LAST_RESORT:
+                raise failure
+            self._move_to_last_resort(failure)
+
+    def _go_on(self, answering: Answering, choice: Choice, failure: EngineFailed) -> tuple[Opened, Choice]:
+        """Where the rest of an answer comes from."""
+        said = len(answering.tokens)
+        opened, then = self._pick(
+            answering.request, len(answering.prompt_ids) + said, answering.limit - said, continued=said > 0
+        )
+        reason = "" if str(failure) in then.why else f" ({failure})"
+        why = f"mode '{choice.way.name}' failed after {said} tokens of this answer{reason}; {then.why}"
+        return opened, Choice(then.way, why, then.governed)
+
+    def _pick(
+        self, request: Request, prompt: int = 1, answer: int = 1, *, continued: bool = False
+    ) -> tuple[Opened, Choice]:
+        """The engine for a request: the first of its choices that loads, the last one's refusal when none does.
+        continued: for the rest of an answer."""
         refusal: EdgespecError | None = None
-        for choice in self._choices(request):
+        for choice in self._choices(request, continued):
             if choice.governed and not self._speculates(choice):
                 choice = self._governed_off(choice)
+            key = choice.way.name, self._place.device
             try:
-                return self._open(choice, prompt, answer), choice
+                opened = self._open(choice, prompt, answer)
+                if key in self._fallen and self._fallen[key].for_memory:
+                    del self._fallen[key]
+                return opened, choice
             except EdgespecError as error:
                 if self._way is not None:
                     raise
-                self._fallen[choice.way.name, self._place.device] = str(error)
+                self._fallen[key] = Fallen("could not be loaded", str(error), isinstance(error, MemoryShortage))
                 refusal = error
         if refusal is not None and self._way is None and self._place.device != LAST_RESORT:
             self._move_to_last_resort(refusal)
-            return self._pick(request, prompt, answer)
+            return self._pick(request, prompt, answer, continued=continued)
         assert refusal is not None
         raise refusal
 
@@ -300,19 +357,21 @@ class SpecPipeline:
         """What `_pick` would begin with, for any thread: nothing is loaded, and no governor is moved."""
         choice = self._choices(request)[0]
         governor = self._governors.get(choice.way.name) if choice.governed else None
-        return choice if governor is None or governor.would_speculate else self._governed_off(choice)
+        if governor is None or (governor.would_speculate and self._may_try(choice, governor)):
+            return choice
+        return self._governed_off(choice)
 
     def _governed_off(self, choice: Choice) -> Choice:
         return Choice(self._plain_of(choice.way), self._governor(choice.way).sentence())
 
-    def _choices(self, request: Request) -> list[Choice]:
+    def _choices(self, request: Request, continued: bool = False) -> list[Choice]:
         """What to try, best first; never empty. Raises EdgespecError for what an explicit mode cannot do."""
-        wishes = self._wishes(request)
+        wishes = replace(self._wishes(request), continued=continued)
         place = self._place  # one and the same, should the worker move to the last resort meanwhile
         if self._way is not None:
             return [routing.explicit(self._way, wishes, place)]
         found = routing.ways(wishes, place)
-        standing = [choice for choice in found if (choice.way.name, place.device) not in self._fallen]
+        standing = [choice for choice in found if self._stands(choice.way, place)]
         if not found:
             raise EdgespecError(
                 f"nothing on {place.device} can do this: {routing.why_not(GENAI_PLAIN, wishes, place)}; "
@@ -323,10 +382,14 @@ class SpecPipeline:
         skipped = found[: found.index(standing[0])]
         if skipped:
             first = skipped[0].way.name
-            reason = self._fallen[first, place.device]
-            why = f"{standing[0].why}; mode '{first}' could not be loaded: {reason}"
+            why = f"{standing[0].why}; mode '{first}' {self._fallen[first, place.device]}"
             standing[0] = Choice(standing[0].way, why, standing[0].governed)
         return standing
+
+    def _stands(self, way: Way, place: Placement) -> bool:
+        """Whether a way is worth trying: it did not fall, or for want of memory that is there now."""
+        fallen = self._fallen.get((way.name, place.device))
+        return fallen is None or (fallen.for_memory and self._the_engines.has_room(way, place))
 
     def _wishes(self, request: Request) -> Wishes:
         draft = self._the_pair.manifest.draft
@@ -338,6 +401,7 @@ class SpecPipeline:
             adapters=bool(self._adapters),
             chat=request.chat,
             gguf=self._the_pair.manifest.target.kind == "gguf",
+            prefix=request.prefix_asked,
         )
 
     def _open(self, choice: Choice, prompt: int, answer: int) -> Opened:
@@ -368,7 +432,12 @@ class SpecPipeline:
     def _speculates(self, choice: Choice) -> bool:
         """Of whole answers, where single steps cannot be decoded plainly."""
         governor = self._governor(choice.way)
-        return True if governor.interleaves else governor.speculate()
+        return governor.interleaves or (self._may_try(choice, governor) and governor.speculate())
+
+    def _may_try(self, choice: Choice, governor: Governor) -> bool:
+        """Whether an engine that was turned off may be tried again: it is open still, or fits beside the plain one. A
+        try that had to free the one to load the other would cost more than it tells."""
+        return governor.interleaves or governor.on or self._the_engines.has_room(choice.way, self._place)
 
     def _plain_of(self, way: Way) -> Way:
         profile = self._place.profile
@@ -422,52 +491,8 @@ class SpecPipeline:
         profile = self._place.profile
         return {**(profile.settings if profile is not None else {}), **self._settings}
 
-    def _result(
-        self, answering: Answering, generation: Generation, opened: Opened, choice: Choice, queued_s: float
-    ) -> Result:
-        reason: FinishReason = generation.finish_reason
-        if answering.job.cancelled and reason != "stop" and len(generation.token_ids) < answering.limit:
-            reason = "cancelled"
-        tpot_s = generation.tpot_s
-        metrics = Metrics(
-            ttft_ms=generation.ttft_s * 1e3,
-            tpot_ms=None if tpot_s is None else tpot_s * 1e3,
-            tokens_per_second=generation.tokens_per_second,
-            acceptance_rate=acceptance_rate(generation.steps),
-            block_efficiency=block_efficiency(generation.steps),
-            mode=choice.way.name,
-            why=choice.why,
-            engine=choice.way.engine,
-            device=opened.device,
-            prompt_tokens=len(answering.prompt_ids),
-            draft_tokens=sum(answering.from_draft[: len(generation.token_ids)]),
-            wall_ms=generation.wall_s * 1e3,
-            queue_ms=queued_s * 1e3,
-        )
-        return Result(self._the_words().decode(generation.token_ids), generation.token_ids, reason, metrics)
-
-    def _nothing(self, request: Request, queued_s: float) -> Result:
-        """Of a request that was stopped before it began."""
-        choice = self._choices(request)[0]
-        metrics = Metrics(
-            ttft_ms=None,
-            tpot_ms=None,
-            tokens_per_second=0.0,
-            acceptance_rate=None,
-            block_efficiency=None,
-            mode=choice.way.name,
-            why=choice.why,
-            engine=choice.way.engine,
-            device=self._place.device,
-            prompt_tokens=0,
-            draft_tokens=0,
-            wall_ms=0.0,
-            queue_ms=queued_s * 1e3,
-        )
-        return Result("", [], "cancelled", metrics)
-
     def _encoded(self, prompt: str) -> Callable[[], list[int]]:
-        return lambda: self._the_words().encode(prompt)
+        return lambda: self._the_words().encode(prompt, special=True) if prompt else []
 
     def _wait_for(self, request: Request, on_piece: Callable[[Piece], object] | None = None) -> Result:
         if on_piece is None:

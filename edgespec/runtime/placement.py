@@ -61,6 +61,15 @@ def place(pair: Pair, device: str, draft_device: str | None, *, auto: bool) -> P
     return Placement(where, draft_where, why, profile, reason)
 
 
+def is_there(device: str) -> bool:
+    """Whether a device that was there still is: a GPU in a box may be unplugged, a driver may be replaced."""
+    try:
+        require_device(device)
+    except EdgespecError:
+        return False
+    return True
+
+
 def _settle(pair: Pair, device: str, auto: bool) -> tuple[str, str]:
     if device.upper() == "AUTO":
         return _choose(pair)

@@ -14,11 +14,12 @@ MAX_NEW_TOKENS = 128
 
 
 class Options(TypedDict, total=False):
-    """Of every call that answers. max_new_tokens: at most; the model's context may end the answer before. temperature
-    0 is greedy. seed: repeats a sampled answer in a mode that no clock decides, such as native-draft; in auto the
+    """Of every call that answers. max_new_tokens: at most; the model's context may end the answer before. temperature 0
+    is greedy. seed: repeats a sampled answer in a mode that no clock decides, such as native-draft; in auto the
     governor's clock decides what is drafted, and so which numbers are drawn. stop: strings that end the answer and do
-    not belong to it. json_schema (a dict or text), regex, lark_grammar: at most one, what the answer must follow. For
-    the others see edgespec.sampling.Sampling."""
+    not belong to it. reuse_prefix: True reads no part of the prompt again that a cache holds (refused where nothing can
+    hold it), False reads all of it anew; left out, a chat keeps what can be kept. json_schema (a dict or text), regex,
+    lark_grammar: at most one, what the answer must follow. For the others see edgespec.sampling.Sampling."""
 
     max_new_tokens: int
     temperature: float
@@ -35,20 +36,21 @@ class Options(TypedDict, total=False):
     json_schema: Mapping[str, Any] | str | None
     regex: str | None
     lark_grammar: str | None
-    reuse_prefix: bool
+    reuse_prefix: bool | None
 
 
 @dataclass(frozen=True)
 class Request:
     """prompt: the ids to continue, made when the request's turn has come. grammar: as engine/grammar.py wants it, None
-    for none. reuse_prefix: keep what a cache holds of this prompt, as a chat does. stop_strings may lie outside
-    `sampling` for nobody: they are in it."""
+    for none. reuse_prefix: keep what a cache holds of this prompt, as a chat does; prefix_asked: what was said of it
+    in so many words, None for nothing. Stop strings are in `sampling`."""
 
     prompt: Callable[[], list[int]]
     max_new_tokens: int
     sampling: Sampling
     grammar: str | None = None
     reuse_prefix: bool = False
+    prefix_asked: bool | None = None
     chat: bool = False
 
 
@@ -75,7 +77,8 @@ def make_request(prompt: Callable[[], list[int]], options: Options, *, chat: boo
         stop_token_ids=options.get("stop_token_ids", ()),  # type: ignore[arg-type]
         stop_strings=options.get("stop", ()),  # type: ignore[arg-type]
     )
-    return Request(prompt, count, sampling, _grammar(options), options.get("reuse_prefix", chat), chat)
+    asked = options.get("reuse_prefix")
+    return Request(prompt, count, sampling, _grammar(options), chat if asked is None else bool(asked), asked, chat)
 
 
 def _grammar(options: Options) -> str | None:

@@ -33,7 +33,8 @@ class Choice:
 class Wishes:
     """What of a request and a pipeline bears on the way. constrained: a grammar holds the answer. head: the
     draft is an EAGLE-3 head, which only mode eagle3 can use. gguf: the target is a GGUF file, which only openvino-genai
-    reads."""
+    reads. prefix: Options.reuse_prefix, where it was given. continued: part of the answer was said by another engine,
+    which broke down."""
 
     sampling: Sampling
     constrained: bool
@@ -42,6 +43,8 @@ class Wishes:
     chat: bool = False
     head: bool = False
     gguf: bool = False
+    prefix: bool | None = None
+    continued: bool = False
 
 
 def explicit(way: Way, wishes: Wishes, place: Placement) -> Choice:
@@ -76,11 +79,24 @@ def why_not(way: Way, wishes: Wishes, place: Placement) -> str | None:
         )
     if sampling.logit_bias:
         return "openvino-genai has no logit_bias"
+    if wishes.continued and (sampling.presence_penalty or sampling.frequency_penalty):
+        return "openvino-genai would count presence and frequency penalties anew in the middle of an answer"
+    on_npu = npu.is_npu(place.device) or (way.drafts and npu.is_npu(place.draft_device))
+    if wishes.prefix is not None and wishes.prefix != keeps_prefixes(way, on_npu):
+        if not wishes.prefix:
+            what = "keeps what its cache holds of every prompt"
+        else:
+            what = f"reads every prompt anew {'on an NPU' if on_npu else 'beside an EAGLE-3 head'}"
+        return f"reuse_prefix={wishes.prefix} was given and openvino-genai {what}"
     if npu.is_npu(place.device) and way.mode == "lookup":
         return "openvino-genai ignores prompt lookup on an NPU"
-    if npu.is_npu(place.device) or (way.drafts and npu.is_npu(place.draft_device)):
-        return npu.refusal(way.mode, sampling)
-    return None
+    return npu.refusal(way.mode, sampling) if on_npu else None
+
+
+def keeps_prefixes(way: Way, on_npu: bool) -> bool:
+    """Whether openvino-genai is run with a cache that keeps prefixes. Not with a head, which wants the hidden states of
+    the whole prompt."""
+    return not on_npu and (way.engine, way.mode) != (HEAD.engine, HEAD.mode)
 
 
 def ways(wishes: Wishes, place: Placement) -> list[Choice]:
@@ -115,21 +131,11 @@ def _on_an_npu(wishes: Wishes, place: Placement) -> list[Choice]:
 
 
 def _of_a_gguf(wishes: Wishes, place: Placement) -> list[Choice]:
-    """With stop strings plainly: see `_holds`."""
     tuned = _tuned(place)
     found = [tuned] if tuned is not None else []
     if wishes.has_draft:
         found.append(Choice(DRAFT, "the target is a GGUF file, and the pair has a draft", True))
-    plain = Choice(GENAI_PLAIN, "the target is a GGUF file, decoded plainly")
-    return [*(choice for choice in found if _holds(choice.way, wishes) is None), plain]
-
-
-def _holds(way: Way, wishes: Wishes) -> str | None:
-    """Why a request with stop strings is not `way`'s: a string may begin in one step and end in another, and what has
-    been streamed by then cannot be taken back. The native engine holds such tokens until it is known."""
-    if wishes.sampling.stop_strings and way.engine == "genai":
-        return "the native engine alone holds back what may be the beginning of a stop string"
-    return None
+    return [*found, Choice(GENAI_PLAIN, "the target is a GGUF file, decoded plainly")]
 
 
 def _elsewhere(wishes: Wishes, place: Placement) -> list[Choice]:
@@ -138,7 +144,7 @@ def _elsewhere(wishes: Wishes, place: Placement) -> list[Choice]:
     tuned = _tuned(place)
     because = ""
     if tuned is not None:
-        reason = why_not(tuned.way, wishes, place) or _holds(tuned.way, wishes)
+        reason = why_not(tuned.way, wishes, place)
         if reason is None:
             found.append(tuned)
             if not tuned.way.speculative:
@@ -146,7 +152,7 @@ def _elsewhere(wishes: Wishes, place: Placement) -> list[Choice]:
         else:
             because = f"; the tuned mode is '{tuned.way.name}', but {reason}"
     kind = "sampling" if sampled else "greedy"
-    if wishes.head and _holds(HEAD, wishes) is None:
+    if wishes.head:
         found.append(Choice(HEAD, f"{kind}, and the pair's draft is an EAGLE-3 head{because}", True))
     elif wishes.has_draft and not wishes.head:
         exact = ", by exact acceptance, which keeps the target's distribution" if sampled else ""
@@ -161,7 +167,7 @@ def _elsewhere(wishes: Wishes, place: Placement) -> list[Choice]:
         )
     if wishes.has_draft:
         found.append(Choice(COPY, "copies from the context as far as it pays", True))
-    native = wishes.constrained or wishes.chat or bool(wishes.sampling.stop_strings)
+    native = wishes.constrained or wishes.chat
     return [*found, *_plain("native" if native else "genai")]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -13,8 +13,8 @@ from .results import Piece, Result
 from .text import GrowingText, Words
 from .worker import Job, Worker, patiently
 
-Tokens = tuple[tuple[int, ...], tuple[bool, ...]]
-"""What the worker sends a step: ids, and of each whether it came from the draft."""
+Steps = list[tuple[Sequence[int], Sequence[bool]]]
+"""What the worker sends: of each step ids, and of each id whether it came from the draft."""
 
 
 class _Pieces:
@@ -30,17 +30,18 @@ class _Pieces:
         if isinstance(item, Result):
             rest = self._text.rest()
             return [Piece(rest, (), ()), item] if rest else [item]
-        tokens, flags = item
+        steps: Steps = item
         pieces: list[Piece | Result] = []
-        for drafted, run in groupby(zip(tokens, flags, strict=True), key=itemgetter(1)):
-            ids = tuple(token for token, _ in run)
-            pieces.append(Piece(self._text.add(ids), ids, (drafted,) * len(ids)))
+        for tokens, flags in steps:
+            for drafted, run in groupby(zip(tokens, flags, strict=True), key=itemgetter(1)):
+                ids = tuple(token for token, _ in run)
+                pieces.append(Piece(self._text.add(ids), ids, (drafted,) * len(ids)))
         return pieces
 
 
 class Stream(Iterator[Piece | Result]):
-    """Pieces as they come, then the `Result`. The work goes on whether or not they are read; leaving the loop, `close`
-    or losing the stream ends it at its next step."""
+    """Pieces as they come, those of steps within 16 ms together, then the `Result`. The work goes on whether or not
+    they are read; leaving the loop, `close` or losing the stream ends it at its next step."""
 
     def __init__(self, worker: Worker, work: Any, words: Any) -> None:
         """words: called when the first item is there, which is after loading."""

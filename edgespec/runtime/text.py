@@ -22,10 +22,11 @@ class Words:
         self.spell: Decode = spelling(folder, self.decode) or self.decode
         """As `decode`, and fast where the tokenizer allows: for text that streams."""
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of `text` as it stands: no special tokens added, no chat template."""
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of `text`, no chat template. special: with what the tokenizer adds by itself, such as a BOS: for
+        text that stands alone, not for the output of a chat template, which has its own."""
         text = text.encode("utf-8", errors="replace").decode("utf-8")  # a lone surrogate is no text
-        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False).input_ids.data[0]]
+        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=special).input_ids.data[0]]
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids))) if ids else ""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import io
 import json
+import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -109,3 +114,50 @@ def test_the_command_talks_over_standard_input(
     with pytest.raises(SystemExit) as leave:
         main()
     assert leave.value.code == 2 and "has no chat template" in capfd.readouterr().err
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program(
+    pipeline: SpecPipeline, gate: Gate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate.step = 3
+    talk = Conversation(pipeline.chat(raw=True), pipeline, Terminal(), {"max_new_tokens": 400}, show_draft=False)
+
+    def interrupt() -> None:
+        assert gate.reached.wait(60)
+        _thread.interrupt_main()
+
+    pressing = threading.Thread(target=interrupt)
+    pressing.start()
+    talk.run(["def add"])
+    pressing.join()
+    gate.opened.set()
+    talk._options = {"max_new_tokens": 4}
+    talk.run(["\nclass", "/stats"])
+    stopped, later = talk.results
+    assert stopped.finish_reason == "cancelled" and stopped.token_ids == gate.tokens
+    assert later.finish_reason == "length"
+    printed = capsys.readouterr()
+    assert stopped.text in printed.out and "conversation: 2 answers" in printed.err
+    assert [message["content"] for message in talk.document()["messages"]][1] == stopped.text
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_a_pipe_is_utf_8_whatever_the_code_page(tiny_pair: Path, bom: bytes) -> None:
+    """As on Windows, whose pipes are in a legacy code page until they are told otherwise."""
+    said = "naïve 🙂 日本"
+    code = "import sys; from edgespec.cli import main; main()"
+    arguments = ["chat", str(tiny_pair), "--raw", "--max-new-tokens", "6", "--mode", "native-plain"]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+
+    def chat(*more: str) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-c", code, *arguments, *more]
+        return subprocess.run(command, input=bom + f"{said}\n/stats\n".encode(), capture_output=True, env=environment)
+
+    done = chat("--json")
+    assert done.returncode == 0, done.stderr.decode()
+    document = json.loads(done.stdout.decode("utf-8").splitlines()[-1])
+    assert document["messages"][0]["content"] == said
+    assert "last answer: 6 tokens" in done.stderr.decode("utf-8").replace("\n", " ")
+    answer = document["messages"][1]["content"]
+    if not bom:
+        assert answer.strip() in chat().stdout.decode("utf-8")

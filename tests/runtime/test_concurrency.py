@@ -7,12 +7,15 @@ import gc
 import queue
 import threading
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gating import Gate
 
 from edgespec import EdgespecError, Pair, SpecPipeline
+from edgespec.engine import paged
 from edgespec.runtime import Piece, Result
 from edgespec.runtime import pipeline as module
 from edgespec.runtime.worker import Job, Worker
@@ -283,3 +286,38 @@ def test_the_workers_own_thread_is_refused_rather_than_hung() -> None:
     worker.call(work)
     assert "cannot be called from its own thread" in refusals.get()
     worker.close(lambda job: None)
+
+
+@pytest.mark.parametrize("mode", ["native-plain", "native-draft", "native-hybrid"])
+def test_stop_during_a_long_prompt_ends_it_between_two_chunks(
+    tiny_pair: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Of seventeen chunks the one that runs is the last; what it left in the caches is sound."""
+    monkeypatch.setattr(paged, "CHUNK", 10)
+    prompt = PROMPT * 12
+    grow = paged.PagedSequence.grow
+    chunks: list[int] = []
+    with SpecPipeline(tiny_pair, mode=mode, settings=EXACT) as opened:
+        expected = opened.generate(prompt, max_new_tokens=6).token_ids
+        last = 0
+
+        def stop_behind(self: paged.PagedSequence, ids: Sequence[int], *rest: Any, **named: Any) -> Any:
+            chunks.append(len(ids))
+            if len(chunks) == last:
+                opened.stop()
+            return grow(self, ids, *rest, **named)
+
+        monkeypatch.setattr(paged.PagedSequence, "grow", stop_behind)
+        opened.generate(prompt, max_new_tokens=1)
+        reads = len(chunks)
+        assert reads > 15 and max(chunks) == 10
+        for last in (
+            (2, reads + 5) if mode == "native-draft" else (2,)
+        ):  # while the target reads, and while the draft does
+            chunks.clear()
+            result = opened.generate(prompt, max_new_tokens=6)
+            assert result.finish_reason == "cancelled" and len(chunks) == last
+            assert len(result.token_ids) == (last > reads)
+            assert (result.metrics.ttft_ms is None) == (last < reads)
+        last = 0
+        assert opened.generate(prompt, max_new_tokens=6, reuse_prefix=True).token_ids == expected

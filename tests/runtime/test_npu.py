@@ -51,9 +51,13 @@ def test_a_draft_on_an_npu_says_the_same_with_our_own_figures(
             assert sum(len(item.token_ids) for item in items if isinstance(item, Piece)) == 24
             assert result.metrics.ttft_ms is not None and 0 < result.metrics.ttft_ms <= result.metrics.wall_ms
             assert result.metrics.tau is not None and 1 <= result.metrics.tau <= 7
-        for wrong, name in (({"temperature": 0.5}, "target's distribution"), ({"stop": ["x"]}, "ignores stop strings")):
-            with pytest.raises(EdgespecError, match=name):
-                opened.generate(PROMPT, **wrong)  # type: ignore[arg-type]
+        stop = result.text[6:9]
+        stopped = opened.generate(PROMPT, max_new_tokens=24, stop=[stop])
+        assert stopped.finish_reason == "stop" and stopped.text == result.text[: result.text.index(stop)]
+        with pytest.raises(EdgespecError, match="target's distribution"):
+            opened.generate(PROMPT, temperature=0.5)
+        with pytest.raises(EdgespecError, match="openvino-genai reads every prompt anew on an NPU"):
+            opened.generate(PROMPT, reuse_prefix=True)
 
 
 def test_a_gamma_beyond_upstreams_window_is_compiled_in(self_draft_pair: Pair, tmp_path: Path) -> None:

@@ -216,7 +216,9 @@ def test_auto_passes_over_what_cannot_be_loaded(tiny_pair: Path, monkeypatch: py
         metrics = fallen.generate(PROMPT, max_new_tokens=4).metrics
         assert metrics.mode == "native-adaptive-copy"
         assert "mode 'native-hybrid' could not be loaded: the driver does not like it" in metrics.why
-        assert "passed over: native-hybrid on CPU: the driver does not like it" in str(fallen.explain())
+        assert "passed over: native-hybrid on CPU: it could not be loaded: the driver does not like it" in str(
+            fallen.explain()
+        )
     with pytest.raises(EdgespecError, match="the driver does not like it"):
         SpecPipeline(tiny_pair, mode="native-draft")
 

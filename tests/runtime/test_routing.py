@@ -52,12 +52,14 @@ def tuned(engine: str, mode: str, gamma: int | None = None, **more: object) -> P
         (wishes(head=True), placed(), "eagle3", "greedy, and the pair's draft is an EAGLE-3 head"),
         (wishes(SAMPLED, head=True), placed(), "native-adaptive-copy", "copies from the context"),
         (wishes(head=True, constrained=True), placed(), "native-adaptive-copy", "copies from the context"),
-        (wishes(STOPPED), placed(profile=tuned("genai", "draft", 3)), "native-hybrid", "holds back"),
-        (wishes(STOPPED), placed(profile=tuned("genai", "lookup", 5)), "native-hybrid", "holds back"),
-        (wishes(STOPPED, head=True), placed(), "native-adaptive-copy", "copies from the context"),
+        (wishes(STOPPED), placed(profile=tuned("genai", "draft", 3)), "draft", "tuned on this machine"),
+        (wishes(STOPPED), placed(profile=tuned("genai", "lookup", 5)), "lookup", "tuned on this machine"),
+        (wishes(STOPPED, head=True), placed(), "eagle3", "greedy, and the pair's draft is an EAGLE-3 head"),
+        (wishes(prefix=False), placed(profile=tuned("genai", "draft", 3)), "native-hybrid", "reuse_prefix=False"),
+        (wishes(prefix=True), placed(profile=tuned("genai", "draft", 3)), "draft", "tuned on this machine"),
         (wishes(gguf=True), placed(), "draft", "the target is a GGUF file, and the pair has a draft"),
         (wishes(SAMPLED, gguf=True), placed(), "plain", "the target is a GGUF file, decoded plainly"),
-        (wishes(STOPPED, gguf=True), placed(), "plain", "the target is a GGUF file, decoded plainly"),
+        (wishes(STOPPED, gguf=True), placed(), "draft", "the target is a GGUF file, and the pair has a draft"),
         (wishes(gguf=True, has_draft=False), placed(profile=tuned("genai", "lookup")), "lookup", "tuned on this"),
         (wishes(adapters=True), placed(), "plain", "LoRA adapters run on openvino-genai"),
         (wishes(), placed("NPU"), "plain", "when a tuned profile says that it pays"),
@@ -107,7 +109,21 @@ def test_the_last_choices_decode_plainly() -> None:
         (Way("native", "draft"), wishes(), placed("CPU", "NPU"), "an NPU runs models of fixed shape only"),
         (Way("genai", "lookup"), wishes(), placed("NPU"), "ignores prompt lookup on an NPU"),
         (Way("genai", "plain"), wishes(Sampling(logit_bias={1: 1.0})), placed(), "has no logit_bias"),
-        (Way("genai", "draft"), wishes(Sampling(stop_strings=("x",))), placed("NPU"), "ignores stop strings"),
+        (
+            Way("genai", "plain"),
+            wishes(prefix=True),
+            placed("NPU"),
+            "reuse_prefix=True was given and openvino-genai reads",
+        ),
+        (Way("genai", "draft"), wishes(prefix=True), placed("CPU", "NPU"), "reads every prompt anew on an NPU"),
+        (Way("genai", "eagle3"), wishes(prefix=True, head=True), placed(), "reads every prompt anew beside an EAGLE-3"),
+        (Way("genai", "plain"), wishes(prefix=False), placed(), "keeps what its cache holds of every prompt"),
+        (
+            Way("genai", "plain"),
+            wishes(Sampling(presence_penalty=1.0), continued=True),
+            placed(),
+            "would count presence and frequency penalties anew",
+        ),
         (
             Way("genai", "draft"),
             wishes(Sampling(repetition_penalty=1.2)),
@@ -154,7 +170,7 @@ def test_a_profile_is_used_and_said_and_another_machines_is_not(
         text = opened.generate("def add", max_new_tokens=30).text
         for start in (5, 9, 14):
             *pieces, stopped = opened.stream("def add", max_new_tokens=30, stop=[text[start : start + 4]])
-            assert isinstance(stopped, Result) and stopped.metrics.engine == "native"
+            assert isinstance(stopped, Result) and stopped.metrics.mode == "draft"
             assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)) == stopped.text
             assert stopped.finish_reason == "stop" and text[start : start + 4] not in stopped.text
         governor._turn_off(0.5)

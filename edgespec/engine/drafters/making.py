@@ -27,11 +27,13 @@ class Place:
 @dataclass(frozen=True)
 class Request:
     """One generation. processor: from logits to the distribution that tokens are drawn from, the target's own.
-    reuse_prefix: a cache may keep what this prompt has in common with the last text."""
+    reuse_prefix: a cache may keep what this prompt has in common with the last text. cancelled: asked between the
+    chunks of a long prompt (model.Interrupted)."""
 
     processor: Processor
     rng: np.random.Generator
     reuse_prefix: bool = False
+    cancelled: Callable[[], bool] | None = None
 
 
 Maker = Callable[[Place], Callable[[Request], Drafter]]

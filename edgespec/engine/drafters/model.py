@@ -31,6 +31,7 @@ class DraftModel:
     def serve(self, request: Request) -> DraftModel:
         """Itself, for `request`."""
         self._request = request
+        self._sequence.interrupted = request.cancelled
         return self
 
     def begin(self, prompt_ids: Sequence[int]) -> None:
