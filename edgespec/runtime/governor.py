@@ -15,6 +15,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
 
+from ..profile import Profile
+from .modes import Way
+
 WINDOW = 24
 """Steps with speculation that a gain is taken over."""
 ENOUGH = 10
@@ -24,7 +27,7 @@ CLEAR = ((2, 0.5), (4, 0.75))
 CLEAR_TRY = ((1, 0.5), (2, 0.75))
 """The same of a try, which has few."""
 REFERENCE = 3
-"""Plain steps that a plain pace is first taken from."""
+"""Plain tokens that a plain pace is first taken from."""
 TRY = 5
 """Steps of a try."""
 AGAIN = 1.03
@@ -39,17 +42,21 @@ REFRESH = (32, 256)
 class Governor:
     """Ask `speculate` before a step, tell `saw` after it. It outlives answers: what one taught holds for the next.
 
-    plain_s: seconds a token of plain decoding where they were measured beforehand (a tuned profile). interleaves:
-    whether single steps can be decoded plainly at no cost but their own; else only whole answers are (genai).
+    plain_s: seconds a token of plain decoding where they were measured beforehand (a tuned profile); what is measured
+    here takes their place. interleaves: whether single steps can be decoded plainly at no cost but their own; else only
+    whole answers are (genai). proven: speculation was measured to pay here. Whole answers that are not proven, and for
+    which no plain pace is known, begin with a plain one: without it nothing could be judged.
     """
 
     plain_s: float | None = None
     interleaves: bool = True
+    proven: bool = False
     on: bool = field(default=True, init=False)
     switches: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self._plain: deque[float] = deque(maxlen=15)
+        self._plain_tokens = 0
         self._window: deque[tuple[int, float]] = deque(maxlen=WINDOW)
         self._trial: list[tuple[int, float]] | None = None
         self._pause = SHORTEST
@@ -69,7 +76,11 @@ class Governor:
     @property
     def plain_pace(self) -> float | None:
         """Seconds a token of plain decoding; None while unknown."""
-        return median(self._plain) if len(self._plain) >= REFERENCE else self.plain_s
+        return median(self._plain) if self._measured else self.plain_s
+
+    @property
+    def _measured(self) -> bool:
+        return self._plain_tokens >= REFERENCE
 
     @property
     def gain(self) -> float | None:
@@ -79,14 +90,16 @@ class Governor:
     @property
     def would_speculate(self) -> bool:
         """Whether an answer that began now would, at least now and then; asking changes nothing."""
-        return self.on or self.interleaves or self._trial is not None or self._since_off >= self._pause
+        if self.on:
+            return self.interleaves or self.proven or self.plain_pace is not None
+        return self.interleaves or self._trial is not None or self._since_off >= self._pause
 
     def speculate(self) -> bool:
         """Whether the next step (or answer) is to speculate."""
         if self.on:
             if not self.interleaves:
-                return True
-            return not self._confirming and len(self._plain) >= REFERENCE and self._since_plain < self._every
+                return self.would_speculate
+            return not self._confirming and self._measured and self._since_plain < self._every
         if self._trial is None and self._since_off >= self._pause:
             self._trial = []
             self._fresh = True
@@ -96,10 +109,11 @@ class Governor:
         """A step emitted so many tokens in so many seconds. speculated: as `speculate` had said before it."""
         if not speculated:
             self._plain.append(seconds / tokens)
+            self._plain_tokens += tokens
             self._since_plain = 0
             if not self.on:
                 self._since_off += tokens
-            elif self._confirming and len(self._plain) >= REFERENCE:
+            elif self._confirming and self._measured:
                 self._confirming = False
                 self._judge_window(confirmed=True)
             return
@@ -129,6 +143,7 @@ class Governor:
             if self.interleaves and not confirmed and self._since_plain > 1:
                 self._confirming = True
                 self._plain.clear()
+                self._plain_tokens = 0
             else:
                 self._turn_off(gain)
         elif count >= ENOUGH:
@@ -164,9 +179,22 @@ class Governor:
     def sentence(self) -> str:
         """Its state, in words."""
         gain = "not known yet" if self.gain is None else f"{self.gain:.2f}x"
+        if self.on and not self.would_speculate:
+            return "nothing is known of plain decoding here, so the first answer is a plain one, to measure it"
         if self.on:
             return f"speculation is on; measured gain {gain}"
         return f"speculation is off: its measured gain was {gain}; it is tried again every {self._pause} tokens"
+
+
+def governor_for(way: Way, profile: Profile | None) -> Governor:
+    """The governor of `way`, with what `profile`, which holds here, has measured. A profile's tokens/s hold the
+    prompt's pass, so they are no pace of decoding; its tpot_ms is."""
+    interleaves = way.engine == "native"
+    if profile is None:
+        return Governor(interleaves=interleaves)
+    pace_ms = profile.plain.tpot_ms
+    proven = (way.engine, way.mode) == (profile.engine, profile.mode)
+    return Governor(None if pace_ms is None else pace_ms / 1e3, interleaves, proven)
 
 
 def _clear(verdicts: tuple[tuple[int, float], ...], count: int, gain: float) -> bool:

@@ -21,7 +21,7 @@ from ..telemetry import stop_upstream_reports
 from . import npu, routing
 from .answering import Answering, plain_time
 from .engines import Engines, Opened
-from .governor import Governor
+from .governor import Governor, governor_for
 from .memory import shape_of
 from .model_cache import DEFAULT, LIMIT_BYTES, ModelCache
 from .modes import GENAI_PLAIN, NATIVE_PLAIN, Way, parse
@@ -361,8 +361,8 @@ class SpecPipeline:
     # ---- the governor ----------------------------------------------------------------------------------------------
 
     def _governor(self, way: Way) -> Governor:
-        if way.name not in self._governors:  # a profile's tokens/s hold the prompt's pass: no pace of decoding
-            self._governors[way.name] = Governor(interleaves=way.engine == "native")
+        if way.name not in self._governors:
+            self._governors[way.name] = governor_for(way, self._place.profile)
         return self._governors[way.name]
 
     def _speculates(self, choice: Choice) -> bool:
@@ -444,7 +444,8 @@ class SpecPipeline:
             wall_ms=generation.wall_s * 1e3,
             queue_ms=queued_s * 1e3,
         )
-        return Result(self._the_words().decode(generation.token_ids), generation.token_ids, reason, metrics)
+        text = self._the_words().decode(generation.token_ids)
+        return Result(text, generation.token_ids, reason, metrics, tuple(generation.steps))
 
     def _nothing(self, request: Request, queued_s: float) -> Result:
         """Of a request that was stopped before it began."""
