@@ -57,7 +57,8 @@ def run(
 
     Plugin settings, modes, gammas and draft devices are raced in interleaved rounds. Settings that change what the
     model says by more than the bounds are not used. Plain decoding may win. SpecPipeline runs the profile, and the
-    bench measures it as the arm tuned. Stopped half-way, it leaves the pair as it was.
+    bench measures it as the arms tuned and auto. Stopped half-way (Ctrl-C), it leaves the pair as it was and keeps what
+    it measured: the same command goes on from there.
     """
     terminal = Terminal(json_output)
     options = Options(
@@ -77,14 +78,14 @@ def run(
         _print_plan(terminal, planned)
         terminal.answer({**asdict(planned), "enough": planned.enough})
         return
-    try:
-        tuned = search.run()
-    except KeyboardInterrupt:
-        terminal.say("stopped; the pair is as it was")
-        raise
-    save_profile(pair, tuned.profile)
+    tuned = search.run()
     _print_tuned(terminal, tuned)
-    terminal.say(f"written to: {(pair / 'edgespec.json').resolve()}")
+    written = save_profile(pair, tuned.profile)
+    if written.parent != pair:
+        terminal.say(
+            f"'{pair}' may not be written to, so the profile is kept for you alone; SpecPipeline finds it there"
+        )
+    terminal.say(f"written to: {written.resolve()}")
     terminal.answer(tuned.profile.model_dump(mode="json"))
 
 
@@ -133,7 +134,7 @@ def _print_tuned(terminal: Terminal, tuned: Tuned) -> None:
     for name, properties in {item.settings_name: item.settings for item in tuned.tried if item.settings}.items():
         terminal.say(f"{name} is {describe(properties)}")
     if skipped := [f"{item.name} [{item.settings_name}]" for item in tuned.tried if item.outcome == NO_TIME]:
-        terminal.say(f"{NO_TIME} (--budget-minutes gives more): {', '.join(skipped)}")
+        terminal.say(f"{NO_TIME} (--budget-minutes gives more): {', '.join(dict.fromkeys(skipped))}")
     for sentence in tuned.left_out:
         terminal.say(f"left out: {sentence}")
     for name, score in tuned.scores.items():

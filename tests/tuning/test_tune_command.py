@@ -105,7 +105,7 @@ def test_ctrl_c_leaves_the_pair_as_it_was(
     pair = make_pair()
     before = (pair / MANIFEST).read_bytes()
     code, _, err = tune(str(pair), bench=Workbench(interrupt_after=50))
-    assert code == 130 and "stopped; the pair is as it was" in err
+    assert code == 130 and "Stopped. The pair is as it was" in err
     assert (pair / MANIFEST).read_bytes() == before
 
 
