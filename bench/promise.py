@@ -65,11 +65,12 @@ def promise(rows: Sequence[Row], arms: Sequence[Arm]) -> list[Held]:
 def _by_round(rows: Sequence[Row], rivals: Sequence[str]) -> tuple[dict[int, dict[str, float]], tuple[str, ...]]:
     """By round and prompt the log ratio of `auto` over its rival there; and the rivals."""
     rounds = sorted({row.repetition for row in rows})
-    by_round, names = {}, []
+    by_round: dict[int, dict[str, float]] = {}
+    names: list[str] = []
     for number in rounds:
         elsewhere = [row for row in rows if row.repetition != number] if len(rounds) > 1 else rows
-        speeds = {name: _mean_log(elsewhere, name) for name in rivals}
-        name = min(rivals, key=lambda name: speeds[name])
+        ahead = {name: _mean_log(elsewhere, name) for name in rivals}
+        name = min(ahead, key=ahead.__getitem__)
         ratios = st.prompt_ratios([row for row in rows if row.repetition == number], AUTO, name)
         by_round[number] = {prompt: math.log(ratio) for prompt, ratio in ratios.items()}
         names.append(name)

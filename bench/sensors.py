@@ -43,7 +43,7 @@ class Sensors:
         self._at_start: tuple[float, float, float | None, list[int] | None] = (0.0, 0.0, 0.0, None)
 
     def start(self, pid: int | None = None) -> None:
-        self._ours = [psutil.Process()] + ([_process(pid)] if pid is not None else [])
+        self._ours = [psutil.Process(), *([_process(pid)] if pid is not None else [])]
         self._at_start = (time.perf_counter(), _busy_s(), self._own_s(), _read_counters(self._counters))
 
     def stop(self) -> Reading:

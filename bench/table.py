@@ -27,7 +27,7 @@ def print_arms(terminal: Terminal, report: Mapping[str, Any]) -> None:
 def print_promise(terminal: Terminal, held: Sequence[Mapping[str, Any]]) -> None:
     """What `auto` promises, by category: a line each, to stderr."""
     verdicts = {True: "kept", False: "broken", None: "cannot tell"}
-    by_category = {line["category"]: {} for line in held}
+    by_category: dict[str, dict[float, tuple[str, str, str]]] = {line["category"]: {} for line in held}
     for line in held:
         interval = " [{:.2f}, {:.2f}]".format(*line["ci95"]) if line["ci95"] else ""
         ratio = "-" if line["geomean"] is None else f"{line['geomean']:.2f}{interval}"

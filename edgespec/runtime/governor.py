@@ -5,8 +5,8 @@ steps decoded plainly for that purpose, or while speculation is off; the others 
 
 A gain below 1 is believed once fresh plain steps confirm it: the machine may have slowed down since the last ones.
 Nothing is predicted: a draft that stops agreeing, a neighbour that takes the second core, a clock that falls, all show
-as a gain below 1. What the promise costs: one plain step in 32 to 256 while speculation pays, and one short try in 32
-to 1024 tokens while it does not.
+as a gain below 1. What the promise costs: one plain step in 32 to 256 while speculation pays, and while it does not one
+short try in 32 tokens or more, so rarely that all of them together take at most ALLOWANCE of the time.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ AGAIN = 1.03
 """The gain a try must show: more than 1, so that noise does not turn speculation on."""
 SHORTEST, LONGEST = 32, 1024
 """Tokens from one try to the next: doubled by each that fails."""
+ALLOWANCE = 0.01
+"""Of the time of plain decoding, what tries that fail may cost. Where one is dear (a draft that has to read the text
+first), the next comes later, beyond LONGEST if need be."""
 REFRESH = (32, 256)
 """Steps from one plain step to the next while speculation pays, the longer the clearer it does."""
 
@@ -60,6 +63,8 @@ class Governor:
         self._window: deque[tuple[int, float]] = deque(maxlen=WINDOW)
         self._trial: list[tuple[int, float]] | None = None
         self._pause = SHORTEST
+        self._earliest = SHORTEST
+        self._lost_s = 0.0
         self._since_off = 0
         self._since_plain = 0
         self._every = REFRESH[0]
@@ -69,9 +74,9 @@ class Governor:
 
     def begin(self) -> None:
         """A new text: its first step with speculation is not judged (a draft reads the prompt then), and where the
-        last one was hopeless this one is tried a little sooner."""
+        last one was hopeless this one is tried a little sooner, as far as the last try has been paid for."""
         self._fresh = True
-        self._pause = max(SHORTEST, self._pause // 2)
+        self._pause = max(self._earliest, self._pause // 2)
 
     @property
     def plain_pace(self) -> float | None:
@@ -102,6 +107,7 @@ class Governor:
             return not self._confirming and self._measured and self._since_plain < self._every
         if self._trial is None and self._since_off >= self._pause:
             self._trial = []
+            self._lost_s = 0.0
             self._fresh = True
         return self._trial is not None
 
@@ -118,6 +124,8 @@ class Governor:
                 self._judge_window(confirmed=True)
             return
         self._since_plain += 1
+        if self._trial is not None and self.plain_pace is not None:
+            self._lost_s += seconds - tokens * self.plain_pace
         if self._fresh:
             self._fresh = False
             return
@@ -168,11 +176,14 @@ class Governor:
         if gain > AGAIN:
             self.on = True
             self.switches += 1
-            self._pause = SHORTEST
+            self._pause = self._earliest = SHORTEST
             self._window.extend(self._trial)
             self._every = REFRESH[0]
         else:
-            self._pause = min(2 * self._pause, LONGEST)
+            pace = self.plain_pace
+            assert pace is not None, "there is a gain"
+            self._earliest = max(SHORTEST, round(self._lost_s / pace / ALLOWANCE))
+            self._pause = max(self._earliest, min(2 * self._pause, LONGEST))
         self._trial = None
         self._since_off = 0
 
