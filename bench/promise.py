@@ -10,9 +10,10 @@ the rival of a round is the arm that was fastest in the other rounds; a run of o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from . import statistics as st
 from .plan import AUTO, CONTROL, Arm
@@ -21,6 +22,15 @@ from .rows import Row
 ALL = "all"
 OVER_PLAIN = 1.0
 OF_BEST = 0.95
+PROMISE_COLUMNS = (
+    "prompts",
+    f"over the fastest plain [95 %], promised {OVER_PLAIN:.2f}",
+    "kept?",
+    "which",
+    f"over the fastest arm [95 %], promised {OF_BEST:.2f}",
+    "kept?",
+    "which",
+)
 
 
 @dataclass(frozen=True)
@@ -81,3 +91,14 @@ def _mean_log(rows: Sequence[Row], rival: str) -> float:
     """How far `auto` is ahead of `rival`, in logs; infinitely where they share no prompt."""
     ratios = st.prompt_ratios(rows, AUTO, rival)
     return fmean(map(math.log, ratios.values())) if ratios else math.inf
+
+
+def promise_cells(lines: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A report's `promise` in words, a row a category, as PROMISE_COLUMNS heads them."""
+    verdicts = {True: "kept", False: "broken", None: "cannot tell"}
+    by_category: dict[str, list[str]] = {line["category"]: [line["category"]] for line in lines}
+    for line in sorted(lines, key=lambda line: -line["bound"]):
+        interval = " [{:.2f}, {:.2f}]".format(*line["ci95"]) if line["ci95"] else ""
+        ratio = "-" if line["geomean"] is None else f"{line['geomean']:.2f}{interval}"
+        by_category[line["category"]] += [ratio, verdicts[line["kept"]], ", ".join(line["rivals"])]
+    return list(by_category.values())

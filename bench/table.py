@@ -8,7 +8,7 @@ from typing import Any
 from edgespec.console import Terminal
 
 from .plan import kinds
-from .promise import OF_BEST, OVER_PLAIN
+from .promise import PROMISE_COLUMNS, promise_cells
 from .report import arm_label
 
 COLUMNS = ("arm", "tok/s", "speed-up [95 %]", "tau", "accepted", "identical")
@@ -26,17 +26,7 @@ def print_arms(terminal: Terminal, report: Mapping[str, Any]) -> None:
 
 def print_promise(terminal: Terminal, held: Sequence[Mapping[str, Any]]) -> None:
     """What `auto` promises, by category: a line each, to stderr."""
-    verdicts = {True: "kept", False: "broken", None: "cannot tell"}
-    by_category: dict[str, dict[float, tuple[str, str, str]]] = {line["category"]: {} for line in held}
-    for line in held:
-        interval = " [{:.2f}, {:.2f}]".format(*line["ci95"]) if line["ci95"] else ""
-        ratio = "-" if line["geomean"] is None else f"{line['geomean']:.2f}{interval}"
-        by_category[line["category"]][line["bound"]] = (ratio, verdicts[line["kept"]], ", ".join(line["rivals"]))
-    terminal.table(
-        f"auto over the fastest plain decoding (promised: {OVER_PLAIN:.2f}) and over the fastest arm ({OF_BEST:.2f})",
-        ("prompts", "over plain", "", "which", "of the best", "", "which"),
-        [[category, *found[OVER_PLAIN], *found[OF_BEST]] for category, found in by_category.items()],
-    )
+    terminal.table("Is auto at least as fast as plain, and near the best arm?", PROMISE_COLUMNS, promise_cells(held))
 
 
 def kinds_listed() -> str:

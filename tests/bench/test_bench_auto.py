@@ -14,6 +14,8 @@ import pytest
 
 from edgespec.bench.auto import AutoEngine
 from edgespec.bench.isolation import IsolatedEngine, Worker
+from edgespec.bench.markdown import markdown
+from edgespec.bench.page import render_page
 from edgespec.bench.plan import Arm, measured_arms
 from edgespec.bench.promise import Held, promise
 from edgespec.bench.report import build_report
@@ -177,7 +179,11 @@ def test_the_report_and_the_terminal_tell_it(
     print_promise(Terminal(), report["promise"])
     said = capsys.readouterr().err
     assert "1.45 [" in said and "0.97 [" in said and "draft-g2" in said and "kept" in said
-    assert build_report(make_lines({"plain": 1.0, "draft-g2": 1.5}))["promise"] is None
+    title = "Is auto at least as fast as plain, and near the best arm?"
+    assert f"## {title}" in markdown(report) and "| all | 1.45 \\[" in markdown(report)
+    assert f"<h3>{title}</h3>" in render_page(report)
+    without = build_report(make_lines({"plain": 1.0, "draft-g2": 1.5}))
+    assert without["promise"] is None and title not in markdown(without) + render_page(without)
 
 
 def test_a_process_that_is_gone_leaves_its_readings_unknown() -> None:
