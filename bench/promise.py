@@ -62,6 +62,8 @@ def promise(rows: Sequence[Row], arms: Sequence[Arm]) -> list[Held]:
     categories = sorted({row.category for row in rows})
     held = []
     for bound, rivals in ((OVER_PLAIN, plains), (OF_BEST, others)):
+        if not rivals:
+            continue
         luck = st.learn_luck(_by_round(rows, rivals)[0])  # the same processes answered every category
         for category in [ALL, *(categories if len(categories) > 1 else [])]:
             chosen = [row for row in rows if category in (ALL, row.category)]
