@@ -47,9 +47,15 @@ if os.environ.get("EDGESPEC_TEST_FREEZING"):
     def test_a_frozen_app_answers_and_outlives_a_driver(tiny_pair: Path, tmp_path: Path) -> None:
         source = tmp_path / "app.py"
         source.write_text(APP, encoding="utf-8")
+        installed = tmp_path / "installed"  # PyInstaller does not see what an editable install redirects to
+        repository = Path(__file__).parents[2]
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(installed), str(repository)],
+            check=True,
+        )
         built = subprocess.run(
             [sys.executable, "-m", "PyInstaller", "--noconfirm", "--onedir", "--name", "app", str(source)],
-            cwd=tmp_path, capture_output=True, text=True, check=False,
+            cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(installed)}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert built.returncode == 0, built.stderr[-3000:]
         app = tmp_path / "dist" / "app" / ("app.exe" if sys.platform == "win32" else "app")
