@@ -112,22 +112,23 @@ def _print_plan(terminal: Terminal, planned: Plan) -> None:
 
 
 def _print_tuned(terminal: Terminal, tuned: Tuned) -> None:
-    terminal.table(
-        "What was tried",
-        ["part", "arm", "settings", "of plain", "tok/s", "outcome"],
-        [
+    shown = [item for item in tuned.tried if item.outcome != NO_TIME]
+    for part in dict.fromkeys(item.part for item in shown):  # one each: five columns fit a narrow terminal
+        terminal.table(
+            f"What was tried: {part}",
+            ["arm", "settings", "of plain", "tok/s", "outcome"],
             [
-                item.part,
-                item.name,
-                item.settings_name,
-                "-" if item.ratio is None else f"{item.ratio:.2f}x",
-                "-" if item.tokens_per_second is None else f"{item.tokens_per_second:.1f}",
-                "failed" if item.outcome.startswith("failed") else item.outcome,
-            ]
-            for item in tuned.tried
-            if item.outcome != NO_TIME
-        ],
-    )
+                [
+                    item.name,
+                    item.settings_name,
+                    "-" if item.ratio is None else f"{item.ratio:.2f}x",
+                    "-" if item.tokens_per_second is None else f"{item.tokens_per_second:.1f}",
+                    "failed" if item.outcome.startswith("failed") else item.outcome,
+                ]
+                for item in shown
+                if item.part == part
+            ],
+        )
     for item in tuned.tried:
         if item.outcome.startswith("failed"):
             terminal.say(f"{item.name} [{item.settings_name}] {item.outcome}")
