@@ -216,8 +216,9 @@ class Search:
         self.track.deadline = self.began + self.options.budget_s * SETTINGS_SHARE
         way = next((arm for arm in self.ways if not arm.plain), None)
         for what, variants in self.steps:
+            no_time = f"Settings: no time for the {what}; it stays as it is (--budget-minutes gives more)"
             if self.track.left_s() <= 0:
-                self.progress.say(f"Settings: no time for the {what}; it stays as it is (--budget-minutes gives more)")
+                self.progress.say(no_time)
                 continue
             race = SettingsRace(self.track, variants, plain, probe, way, self.facts.default_precision)
             race.run(_stages(asks[:SETTINGS_PROMPTS]), self.progress, what)
@@ -227,7 +228,8 @@ class Search:
             for part, arm in race.arms():
                 in_use = arm.settings_name == (plain if arm.plain else probe).name
                 self._note(f"settings: {what}", part, arm, "in use" if in_use else "not enough faster")
-            self.progress.say(_said_of(what, plain, probe))
+            looked = any(part.measured for part in race.races)
+            self.progress.say(_said_of(what, plain, probe) if looked else no_time)
         return plain, probe
 
     def _text(self, asks: Sequence[Ask]) -> None:

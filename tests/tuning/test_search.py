@@ -182,6 +182,14 @@ def test_off_is_not_what_is_left_when_there_was_no_time_to_look(pair: Pair, load
     )
 
 
+def test_settings_that_could_only_be_loaded_are_not_said_to_be_chosen(pair: Pair) -> None:
+    said = Said()
+    bench = Workbench(speeds={"draft-g3": 1.5}, load_s=3.0)
+    Search(pair, bench.world(), Options(budget_s=100), said).run()
+    assert said.lines[0].startswith("Settings: no time for the precision; it stays as it is (--budget-minutes")
+    assert not any(line.startswith("Settings, ") for line in said.lines)
+
+
 def test_what_is_left_out_for_want_of_time_is_the_least_promising(pair: Pair) -> None:
     found = tuned(pair, Workbench(speeds={"draft-g3": 1.5}, load_s=4.0), budget_s=150)
     raced = {item.name for item in found.tried if item.part == "ways to decode" and item.ratio is not None}
