@@ -16,7 +16,7 @@ from edgespec.sampling import GREEDY, Sampling
 
 from .disturbance import settle
 from .isolation import EngineLost, IsolatedEngine, in_a_worker
-from .plan import Arm
+from .plan import PIPELINE, Arm
 from .rows import Load
 from .sensors import Sensors
 
@@ -128,6 +128,10 @@ class Backend:
 
 def open_engine(pair: Pair, *, engine: str, **how: Any) -> Any:
     """The engine of that name, loaded in this process."""
+    if engine == PIPELINE:
+        from .auto import AutoEngine
+
+        return AutoEngine(pair, **how)
     if engine == "native":
         from edgespec.engine.native import NativeEngine
 

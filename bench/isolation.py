@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgespec.children import NO_WINDOW, frozen
 from edgespec.engine.step import Generation, Step
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
@@ -35,6 +36,12 @@ class Worker:
     """One child process and the pipe to it. Not for concurrent calls."""
 
     def __init__(self) -> None:
+        """Raises EdgespecError in a frozen app, whose executable starts no Python."""
+        if frozen():
+            raise EdgespecError(
+                f"measuring starts a Python of its own for each engine, and '{sys.executable}' is none; run edgespec "
+                "bench, verify or tune from a Python installation, and ship the tuned pair with the app"
+            )
         self._process = subprocess.Popen(
             [sys.executable, "-X", "utf8", "-m", "edgespec.bench.worker"],
             stdin=subprocess.PIPE,
@@ -43,6 +50,7 @@ class Worker:
             text=True,
             encoding="utf-8",
             errors="replace",
+            creationflags=NO_WINDOW,
         )
         self._answers: queue.Queue[str | None] = queue.Queue()
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)

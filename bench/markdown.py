@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from .promise import PROMISE_COLUMNS, promise_cells
 from .report import arm_label, verdict_parts
 
 DASH, TIMES = "\u2013", "\u00d7"
@@ -21,6 +22,7 @@ def markdown(report: Report) -> str:
         *(literal(part) for part in verdict_parts(report) if part),
         _section("Notes", bullets(report["notes"])),
         _section("Arms", _arms(report)),
+        _section("Is auto at least as fast as plain, and near the best arm?", _promise(report)),
         *(_groups(best) if best else []),
         _section("What bounds the gain", _bound(report)),
         _section("Where a step's time goes", _step_time(report)),
@@ -71,6 +73,12 @@ def _arms(report: Report) -> str:
         "peak GB", "identical",
     ]  # fmt: skip
     return grid(columns, [_arm(arm) for arm in report["arms"]])
+
+
+def _promise(report: Report) -> str:
+    return grid(
+        PROMISE_COLUMNS, [[literal(cell) for cell in row] for row in promise_cells(report.get("promise") or [])]
+    )
 
 
 def _arm(arm: Mapping[str, Any]) -> list[str]:

@@ -23,10 +23,14 @@ UNTOUCHED = "plain-default"
 """Plain decoding as OpenVINO does it when nobody sets anything; absent when those are the best settings."""
 CONTROL = "plain-again"
 """Plain decoding once more, in another process: what the method says of two arms that are equal."""
-
-
 TUNED = "tuned"
 """The pair as its profile for this machine and device says, with the settings found there."""
+AUTO = "auto"
+"""SpecPipeline in auto mode: what an app gets, with the profile's settings where there is one."""
+PIPELINE = "pipeline"
+"""The engine of AUTO."""
+PLAIN_TUNED = "plain-tuned"
+"""Plain decoding as the profile has it; absent where that is what another plain arm does anyway."""
 
 
 def kinds() -> dict[str, Kind]:
@@ -36,6 +40,7 @@ def kinds() -> dict[str, Kind]:
         "plain": known.pop("plain"),
         "control": Kind("genai", "plain", "plain once more, to see what equal arms look like"),
         **known,
+        AUTO: Kind(PIPELINE, AUTO, "SpecPipeline in auto mode, as an app runs it: profile, routing and governor"),
         TUNED: Kind("profile", TUNED, "what edgespec tune found best for this machine and device, settings and all"),
     }
 
@@ -145,8 +150,8 @@ def _why_not(
             "would not answer as the target; use native-draft"
         )
     check(device, "plain")  # raises where the device itself is not there
-    if name == TUNED:
-        return None  # what its profile needs was there when it was tuned
+    if name in (TUNED, AUTO):
+        return None  # what its profile needs was there when it was tuned; auto takes what there is
     try:
         check(device, kind.mode if kind.engine == "genai" else "native")
     except EdgespecError as error:
@@ -164,9 +169,12 @@ def measured_arms(header: Header, chosen: str) -> list[Arm]:
     device has its arms named for it: draft-g3@GPU."""
     best = header.candidates[chosen]
     known = kinds()
+    profile = Profile.model_validate(header.tuned) if header.tuned is not None else None
     arms = []
     if chosen != "default" and "default" in header.candidates:
         arms.append(Arm(UNTOUCHED, "plain", None, "default", header.candidates["default"]))
+    if profile is not None:
+        arms += _plain_of(profile, [dict(best), *(dict(arm.settings) for arm in arms)])
     for name in header.modes:
         kind = known[name]
         common: dict[str, Any] = {
@@ -178,8 +186,11 @@ def measured_arms(header: Header, chosen: str) -> list[Arm]:
         if name == "control":
             arms.append(Arm(CONTROL, copy=1, **common))
             continue
-        if name == TUNED and header.tuned is not None:
-            arms.append(tuned_arm(Profile.model_validate(header.tuned)))
+        if name == TUNED and profile is not None:
+            arms.append(tuned_arm(profile))
+            continue
+        if name == AUTO:  # nothing is set: the pipeline finds its profile itself
+            arms.append(Arm(AUTO, kind.mode, engine=kind.engine, settings_name=AUTO))
             continue
         for number, device in enumerate(header.draft_devices or [None] if kind.drafts else [None]):
             where = f"@{device}" if number else ""
@@ -196,6 +207,14 @@ def measured_arms(header: Header, chosen: str) -> list[Arm]:
             else:
                 arms.append(Arm(f"{name}{where}", draft_device=device, **common))
     return arms
+
+
+def _plain_of(profile: Profile, there: Sequence[Mapping[str, Any]]) -> list[Arm]:
+    """Plain decoding as `profile` has it, unless openvino-genai is measured under those settings already (`there`)."""
+    plain = profile.plain
+    if plain.engine == "genai" and plain.settings in there:
+        return []
+    return [Arm(PLAIN_TUNED, "plain", engine=plain.engine, settings_name=PLAIN_TUNED, settings=plain.settings)]
 
 
 def tuned_arm(profile: Profile) -> Arm:

@@ -11,7 +11,20 @@ from . import statistics as st
 from .bound import explain
 from .calibration import Choice, choose_settings
 from .conditions import conditions, notes
-from .plan import CONTROL, REFERENCE, TUNED, UNTOUCHED, Arm, kind_of, measured_arms, settings_arms
+from .plan import (
+    AUTO,
+    CONTROL,
+    PIPELINE,
+    PLAIN_TUNED,
+    REFERENCE,
+    TUNED,
+    UNTOUCHED,
+    Arm,
+    kind_of,
+    measured_arms,
+    settings_arms,
+)
+from .promise import Held, promise
 from .rows import Bandwidth, Header, Line, Load, Passes, Row, Sameness, Session, Stop, latest_rows
 
 SCHEMA = "edgespec.bench/1"
@@ -144,8 +157,19 @@ def build_report(lines: Sequence[Line]) -> dict[str, Any]:
         "conditions": conditions(run.rows, sessions),
         "repetition": {"median": median(run.repetition.values()) if run.repetition else None, "run": st.REPEAT_RUN},
     }
+    report["promise"] = [_held(held) for held in promise(run.rows, arms)] or None
     report["notes"] = [*header.notes, *notes(report)]
     return report
+
+
+def _held(held: Held) -> dict[str, Any]:
+    return {
+        "category": held.category,
+        "rivals": list(held.rivals),
+        "bound": held.bound,
+        **_speedup(held.found),
+        "kept": held.kept,
+    }
 
 
 def _sameness(lines: Sequence[Line]) -> dict[str, Any] | None:
@@ -239,13 +263,14 @@ def _describe(run: _Run, arm: Arm) -> dict[str, Any]:
     plain, with_draft = arm.plain, kind_of(arm).drafts
     tau = drafting.block_efficiency
     gamma = float(arm.gamma) if arm.gamma is not None else drafting.mean_proposed
-    as_metered = dict(arm.settings) == dict(run.settings)  # passes were timed under the reference's settings
+    as_an_app = arm.engine == PIPELINE  # which finds its settings and its way itself
+    as_metered = dict(arm.settings) == dict(run.settings) and not as_an_app  # as passes were timed, for the reference
     costs = run.costs if as_metered else {}
     metered_on = next(iter(run.header.draft_devices), run.header.device)
     on_first_draft_device = (arm.draft_device or run.header.device) == metered_on
     a_pass_a_token = arm.mode == "draft" and on_first_draft_device  # a tree of the draft's takes a pass a level
-    c = None if plain else (run.c(gamma) if a_pass_a_token and as_metered else None) if with_draft else 0.0
-    c_params = None if plain else run.c_params if with_draft else 0.0
+    c = None if plain or as_an_app else (run.c(gamma) if a_pass_a_token and as_metered else None) if with_draft else 0.0
+    c_params = None if plain or as_an_app else run.c_params if with_draft else 0.0
     same = None if run.header.sampling else st.sameness(run.rows, arm.name, REFERENCE)
     ratios = st.prompt_ratios(run.rows, arm.name, REFERENCE)
     luck = st.process_luck(run.rows, arm.name, REFERENCE)
@@ -420,6 +445,8 @@ def arm_label(arm: Mapping[str, Any]) -> str:
         UNTOUCHED: "plain, untouched default",
         CONTROL: "plain again, the control",
         TUNED: "the tuned profile",
+        PLAIN_TUNED: "plain, the profile's settings",
+        AUTO: "auto, as an app runs it",
     }
     if arm["name"] in fixed:
         return fixed[arm["name"]]

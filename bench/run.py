@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edgespec.errors import EdgespecError
-from edgespec.pair import ModelRecord, Pair
+from edgespec.pair import ModelRecord, Pair, fingerprint_of
 from edgespec.profile import Profile, profile_for
 from edgespec.progress import SILENT, Progress
 from edgespec.sampling import Sampling
@@ -20,7 +19,7 @@ from .engines import Backend
 from .markdown import markdown
 from .measurement import Measurement, now
 from .page import render_page
-from .plan import GAMMAS, THRESHOLDS, TUNED, check_gammas, choose_modes, kinds
+from .plan import AUTO, GAMMAS, THRESHOLDS, TUNED, check_gammas, choose_modes, kinds
 from .prompts import Suite, load_suite
 from .prompts.contamination import split, training_index_of
 from .report import build_report
@@ -62,8 +61,9 @@ def run_bench(
 
     arms: kinds to compare (see plan.kinds); None: plain, and draft and lookup where pair and device have them. gammas:
     for arms that take one (None: 1, 2, 3, 5); thresholds: for `dynamic`. draft_device: one, or several to compare.
-    settings: "auto" tries the candidates for plain decoding first, a name fixes one. contexts: tokens in front of each
-    prompt, a set of cases for each length. temperature above 0 samples, with the same seed in every arm.
+    settings: "auto" tries the candidates for plain decoding first, a name fixes one ("tuned": the profile's). contexts:
+    tokens in front of each prompt, a set of cases for each length. temperature above 0 samples, with the same seed in
+    every arm.
     repetitions: at least; more are measured, up to max_repetitions (None: as many as repetitions), until every interval
     is within `precision` of its speed-up or `budget_s` seconds are spent (see stopping.py).
     sameness: also run every engine under exact settings, and plain in a batch as a control (see control.py).
@@ -88,11 +88,15 @@ def run_bench(
     head = pair.manifest.draft is not None and pair.manifest.draft.kind == "eagle3"
     modes, left_out = choose_modes(arms, pair.draft is not None, device, backend.check, not sampling.greedy, head)
     _check_draft_options(modes, gammas, thresholds, draft_devices, backend)
-    if settings != "auto" and settings not in backend.candidates:
-        raise EdgespecError(f"there are no settings '{settings}'; choose auto, {', '.join(backend.candidates)}")
-    profile = _profile(pair, device, sampling) if TUNED in modes else None
-    if profile is not None:
-        left_out.append(f"The arm '{TUNED}' is {profile.sentence()}, when it was tuned on {profile.at[:10]}.")
+    if settings not in ("auto", TUNED, *backend.candidates):
+        raise EdgespecError(
+            f"there are no settings '{settings}'; choose auto, {TUNED}, {', '.join(backend.candidates)}"
+        )
+    profile, remarks = _profile(pair, device, sampling, modes, settings)
+    left_out += remarks
+    candidates = dict(backend.candidates)
+    if settings == TUNED and profile is not None:
+        candidates = {"default": {}, TUNED: profile.settings}
     swept = {kinds()[mode].swept for mode in modes}
     header = Header(
         started_at=now(),
@@ -105,7 +109,7 @@ def run_bench(
         settings=settings,
         candidates={
             name: dict(values)
-            for name, values in backend.candidates.items()
+            for name, values in candidates.items()
             if settings == name or name not in backend.same_as_default
         },
         tuned=profile.model_dump(mode="json") if profile is not None else None,
@@ -162,17 +166,30 @@ def _unseen(suite: Suite, pair: Pair) -> tuple[Suite, list[str]]:
     return split(suite, index) if index else (suite, [])
 
 
-def _profile(pair: Pair, device: str, sampling: Sampling) -> Profile:
-    """The pair's profile for this machine and device. Raises EdgespecError when there is none, or none that samples."""
+def _profile(
+    pair: Pair, device: str, sampling: Sampling, modes: Sequence[str], settings: str
+) -> tuple[Profile | None, list[str]]:
+    """The pair's profile for this machine and device where something needs it, and what is to be said of it. Raises
+    EdgespecError when the arm `tuned` or the settings of that name need one that there is not, or `tuned` is asked to
+    sample in a mode that cannot; `auto` does without, as it does in an app."""
+    if not {TUNED, AUTO} & {*modes, settings}:
+        return None, []
     profile, reason = profile_for(pair, device)
+    what = f"the arm '{TUNED}'" if TUNED in modes else f"the settings '{TUNED}'"
     if profile is None:
-        raise EdgespecError(f"the arm '{TUNED}' cannot be measured: {reason}")
-    if not sampling.greedy and (profile.engine, profile.mode) == ("genai", "draft"):
+        if TUNED in (*modes, settings):
+            raise EdgespecError(f"{what} cannot be measured: {reason}")
+        return None, [f"The arm '{AUTO}' runs untuned: {reason}."]
+    if TUNED in modes and not sampling.greedy and (profile.engine, profile.mode) == ("genai", "draft"):
         raise EdgespecError(
-            f"the arm '{TUNED}' cannot be measured at temperature above 0: its profile is {profile.name}, and "
+            f"{what} cannot be measured at temperature above 0: its profile is {profile.name}, and "
             "openvino-genai's output would follow the draft there (openvino.genai#4190); leave the arm out"
         )
-    return profile
+    said = f"{profile.sentence()}, when it was tuned on {profile.at[:10]}."
+    remarks = [f"The arm '{TUNED}' is {said}"] if TUNED in modes else []
+    if AUTO in modes:
+        remarks.append(f"The arm '{AUTO}' finds the profile {said}")
+    return profile, remarks or [f"The settings '{TUNED}' are of the profile {said}"]
 
 
 def _check_draft_options(
@@ -209,11 +226,9 @@ def _open_journal(out: Path, header: Header) -> Journal:
 def _describe_pair(pair: Pair) -> dict[str, Any]:
     """Name, a hash over all files of both models (profiles and history left out), and what the models are."""
     manifest = pair.manifest
-    models = [record.model_dump(mode="json") for record in (manifest.target, manifest.draft) if record]
-    content = [manifest.tokenizer, [model["files"] for model in models]]
     return {
         "name": pair.root.resolve().name,
-        "sha256": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        "sha256": fingerprint_of(manifest),
         "target": _describe_model(manifest.target),
         "draft": _describe_model(manifest.draft) if manifest.draft else None,
     }

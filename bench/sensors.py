@@ -32,35 +32,47 @@ class Reading:
 class Sensors:
     """`start` before a generation, `stop` after it; reading is outside the timing.
 
-    pid: the process that answers, where that is not this one; its work and this one's are not other programs'.
+    pid: the process that answers, where that is not this one; its work and this one's are not other programs'. One that
+    is gone, or goes while it answers, leaves what would be read of it unknown: its end is another's to tell.
     """
 
     def __init__(self) -> None:
         self._cores = psutil.cpu_count() or 1
         self._counters = _energy_counters()
-        self._ours: list[psutil.Process] = []
-        self._at_start: tuple[float, float, float, list[int] | None] = (0.0, 0.0, 0.0, None)
+        self._ours: list[psutil.Process | None] = []
+        self._at_start: tuple[float, float, float | None, list[int] | None] = (0.0, 0.0, 0.0, None)
 
     def start(self, pid: int | None = None) -> None:
-        self._ours = [psutil.Process()] + ([psutil.Process(pid)] if pid is not None else [])
+        self._ours = [psutil.Process(), *([_process(pid)] if pid is not None else [])]
         self._at_start = (time.perf_counter(), _busy_s(), self._own_s(), _read_counters(self._counters))
 
     def stop(self) -> Reading:
         clock, busy, own, energy = self._at_start
         capacity = (time.perf_counter() - clock) * self._cores
-        others = (_busy_s() - busy) - (self._own_s() - own)
+        own_now = self._own_s()
+        others = None if own is None or own_now is None else (_busy_s() - busy) - (own_now - own)
         return Reading(
-            rss_bytes=self._ours[-1].memory_info().rss,
+            rss_bytes=_rss_bytes(self._ours[-1]),
             energy_j=_joules(self._counters, energy, _read_counters(self._counters)),
             cpu_mhz=_cpu_mhz(),
             temperature_c=_temperature_c(),
             # the operating system counts in ticks of about 10 ms: below a tenth of a second the share says nothing
-            other_load=min(1.0, max(0.0, others / capacity)) if capacity > 0.1 * self._cores else None,
+            other_load=None
+            if others is None or capacity <= 0.1 * self._cores
+            else min(1.0, max(0.0, others / capacity)),
         )
 
-    def _own_s(self) -> float:
-        times = [process.cpu_times() for process in self._ours]
-        return float(sum(time.user + time.system for time in times))
+    def _own_s(self) -> float | None:
+        total = 0.0
+        for process in self._ours:
+            try:
+                if process is None:
+                    return None
+                times = process.cpu_times()
+            except psutil.Error:
+                return None
+            total += times.user + times.system
+        return total
 
 
 def peak_rss_bytes() -> int | None:
@@ -71,6 +83,20 @@ def peak_rss_bytes() -> int | None:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024) or None
+
+
+def _process(pid: int) -> psutil.Process | None:
+    try:
+        return psutil.Process(pid)
+    except psutil.Error:
+        return None
+
+
+def _rss_bytes(process: psutil.Process | None) -> int | None:
+    try:
+        return None if process is None else int(process.memory_info().rss)
+    except psutil.Error:
+        return None
 
 
 def _temperature_c() -> float | None:

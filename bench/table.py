@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgespec.console import Terminal
 
 from .plan import kinds
+from .promise import PROMISE_COLUMNS, promise_cells
 from .report import arm_label
 
 COLUMNS = ("arm", "tok/s", "speed-up [95 %]", "tau", "accepted", "identical")
@@ -17,8 +18,15 @@ def print_arms(terminal: Terminal, report: Mapping[str, Any]) -> None:
     """The table of arms and the report's notes, to stderr."""
     title = f"{report['pair']['name']} on {report['device']}"
     terminal.table(title, COLUMNS, [_cells(arm) for arm in report["arms"]])
+    if report.get("promise"):
+        print_promise(terminal, report["promise"])
     for note in report["notes"]:
         terminal.say(f"note: {note}")
+
+
+def print_promise(terminal: Terminal, held: Sequence[Mapping[str, Any]]) -> None:
+    """What `auto` promises, by category: a line each, to stderr."""
+    terminal.table("Is auto at least as fast as plain, and near the best arm?", PROMISE_COLUMNS, promise_cells(held))
 
 
 def kinds_listed() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from edgespec import machine
+from edgespec.cache import cache_folder
 from edgespec.devices import default_precision, list_devices, require_device, require_mode
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
@@ -53,6 +54,7 @@ def workshop(pair: Pair, prompts: str | None = None) -> World:
         machine_fingerprint=machine.fingerprint,
         watch=_EyeOnOthers,
         settle=settle,
+        interrupted=cache_folder() / "tunes",
     )
 
 

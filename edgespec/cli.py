@@ -63,8 +63,11 @@ def main() -> None:
 
     0: done; 1: a check failed; 2: bad input or a limit of this machine; 130: interrupted.
     """
+    from multiprocessing import freeze_support
+
     from .console import force_utf8
 
+    freeze_support()  # of a frozen command line: see runtime/probe.py
     force_utf8()
     try:
         code = edgespec(standalone_mode=False)

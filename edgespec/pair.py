@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -178,6 +179,13 @@ def read_manifest(root: Path) -> Manifest:
         where = ".".join(map(str, first["loc"])) or "the document"
         raise EdgespecError(f"the manifest '{path}' cannot be read: {where}: {first['msg']}") from error
     return manifest
+
+
+def fingerprint_of(manifest: Manifest) -> str:
+    """A sha256 over both models' files and the tokenizer: the same wherever the pair is copied to and whatever is
+    written into its manifest later."""
+    models = [record.model_dump(mode="json")["files"] for record in (manifest.target, manifest.draft) if record]
+    return hashlib.sha256(json.dumps([manifest.tokenizer, models], sort_keys=True).encode()).hexdigest()
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:

@@ -1,7 +1,8 @@
 """A tuned profile: how a pair is run best on one device of one machine, with the figures that say so.
 
-`edgespec tune` writes it into the pair's manifest, SpecPipeline and the bench's arm `tuned` read it. It holds for the
-machine, device and versions it was measured with; elsewhere it is passed over, with the reason.
+`edgespec tune` writes it into the pair's manifest, or into the user's folder of profiles where the pair may not be
+written to; SpecPipeline and the bench's arms `tuned` and `auto` read it. It holds for the machine, device and versions
+it was measured with; elsewhere it is passed over, with the reason.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from . import machine, settings
+from . import machine, own_profiles, settings
 from .errors import EdgespecError
-from .pair import Pair, installed_versions, read_manifest, write_manifest
+from .pair import MANIFEST, Manifest, Pair, fingerprint_of, installed_versions, read_manifest, write_manifest
 
 SCHEMA = 1
 PACKAGES = ("edgespec", "openvino", "openvino-genai")
@@ -60,11 +61,17 @@ class Quality(_Record):
 
 
 class PlainDecoding(_Record):
-    """The fastest plain decoding that was within the bounds: what the speed-up is over, and what to fall back to."""
+    """The fastest plain decoding that was within the bounds: what the speed-up is over, and what to fall back to.
+
+    tpot_ms: a token after the first, behind `context_tokens` of prompt and answer, both in the median over prompts; the
+    prompt's pass, which tokens_per_second holds, is not in it. None in profiles that were made without it.
+    """
 
     engine: Literal["genai", "native"]
     settings: dict[str, PropertyValue]
     tokens_per_second: float
+    tpot_ms: float | None = None
+    context_tokens: int | None = None
 
 
 class Profile(_Record):
@@ -174,11 +181,12 @@ def profile_for(
     uses no draft will do as well when a draft on that device was tried for it.
     """
     device = device.upper()
-    if not pair.manifest.profiles:
+    entries = entries_of(pair.manifest)
+    if not entries:
         return None, f"the pair has no tuned profile; make one with: edgespec tune {pair.root} --device {device}"
     here = here or Here.on(device)
     refused: list[tuple[int, str]] = []
-    for profile in _readable(pair.manifest.profiles):
+    for profile in _readable(entries):
         problem = _problem(profile, device, draft_device.upper() if draft_device else None, here)
         if problem is None:
             return profile, f"tuned on this machine on {profile.at[:10]}: {profile.sentence()}"
@@ -188,19 +196,43 @@ def profile_for(
     return None, min(refused)[1]  # of several, the one that fits best has the reason worth telling
 
 
-def save_profile(root: Path, profile: Profile) -> None:
-    """Write `profile` into the manifest of the pair at `root`, in place of this machine's last one for its device.
+def entries_of(manifest: Manifest) -> list[dict[str, Any]]:
+    """Every profile of a pair, in its manifest and beside the user, the newest last."""
+    entries = [*manifest.profiles, *own_profiles.read(fingerprint_of(manifest))]
+    return sorted(entries, key=lambda entry: str(entry.get("at", "")))
 
-    The manifest is read anew and replaced atomically; nothing else in it changes, and nothing else in the pair is
-    touched. Raises EdgespecError when there is no pair.
+
+def save_profile(root: Path, profile: Profile) -> Path:
+    """Write `profile` into the manifest of the pair at `root`, in place of this machine's last one for its device;
+    where that may not be written to, into the user's folder of profiles, where it is found by the pair's content.
+
+    Returns the file. A manifest is read anew and replaced atomically; nothing else in it changes, and nothing else in
+    the pair is touched. Raises EdgespecError when there is no pair, or neither place can be written to.
     """
     manifest = read_manifest(root)
+    entries = _in_place_of_the_last(manifest.profiles, profile)
+    try:
+        write_manifest(root, manifest.model_copy(update={"profiles": entries}))
+        return root / MANIFEST
+    except OSError as error:
+        refusal = error
+    key = fingerprint_of(manifest)
+    try:
+        return own_profiles.write(key, _in_place_of_the_last(own_profiles.read(key), profile))
+    except OSError as error:
+        raise EdgespecError(
+            f"the profile could be written neither into the pair ({refusal}) nor to '{error.filename}' "
+            f"({error.strerror}); give the pair's folder, or set {own_profiles.VARIABLE} to one that may be written to"
+        ) from error
+
+
+def _in_place_of_the_last(entries: Sequence[dict[str, Any]], profile: Profile) -> list[dict[str, Any]]:
     kept = [
         entry
-        for entry in manifest.profiles
+        for entry in entries
         if not any((old.machine, old.device) == (profile.machine, profile.device) for old in _readable([entry]))
     ]
-    write_manifest(root, manifest.model_copy(update={"profiles": [*kept, profile.model_dump(mode="json")]}))
+    return [*kept, profile.model_dump(mode="json")]
 
 
 def _readable(entries: Sequence[dict[str, Any]]) -> Iterator[Profile]:

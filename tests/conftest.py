@@ -26,14 +26,16 @@ VOCAB_ROWS = 320  # the tokenizer has 300 tokens: rows of the embedding are padd
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing is read from, or left in, the cache of whoever runs the tests."""
-    before = os.environ.get("EDGESPEC_CACHE")
-    os.environ["EDGESPEC_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """Nothing is read from, or left in, the cache or the profiles of whoever runs the tests."""
+    names = ("EDGESPEC_CACHE", "EDGESPEC_PROFILES")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update({name: str(tmp_path_factory.mktemp("own")) for name in names})
     yield
-    if before is None:
-        del os.environ["EDGESPEC_CACHE"]
-    else:
-        os.environ["EDGESPEC_CACHE"] = before
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..plan import CONTROL, REFERENCE, UNTOUCHED
+from ..promise import PROMISE_COLUMNS, promise_cells
 from ..report import arm_label
 from . import charts
 from .charts import Bar, Mark
@@ -67,7 +68,17 @@ def gain(report: Report) -> Html:
             f"The control, drawn as an outline, is plain decoding once more in another process: {found:.3f}{TIMES} "
             f"[{interval[0]:.3f}, {interval[1]:.3f}]. The band is its interval: a gain that stays inside may be none."
         )
-    return section("gain", "Speed-up", words, chart, lead(told), _arms(report))
+    return section("gain", "Speed-up", words, chart, lead(told), _arms(report), _promise(report))
+
+
+def _promise(report: Report) -> Html:
+    """Whether auto, where it was an arm, is at least as fast as plain decoding and near the best arm, by category."""
+    words = (
+        "The arm auto is the whole runtime as an app runs it, by the caller's clock. The fastest of several arms is "
+        "chosen on the other rounds than those it is compared on."
+    )
+    cells = table(PROMISE_COLUMNS, promise_cells(report.get("promise") or []), "", "what auto promises, by category")
+    return part("Is auto at least as fast as plain, and near the best arm?", words, cells)
 
 
 def _bar(arm: Arm) -> Bar:

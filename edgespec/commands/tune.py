@@ -57,7 +57,8 @@ def run(
 
     Plugin settings, modes, gammas and draft devices are raced in interleaved rounds. Settings that change what the
     model says by more than the bounds are not used. Plain decoding may win. SpecPipeline runs the profile, and the
-    bench measures it as the arm tuned. Stopped half-way, it leaves the pair as it was.
+    bench measures it as the arms tuned and auto. Stopped half-way (Ctrl-C), it leaves the pair as it was and keeps what
+    it measured: the same command goes on from there.
     """
     terminal = Terminal(json_output)
     options = Options(
@@ -77,14 +78,14 @@ def run(
         _print_plan(terminal, planned)
         terminal.answer({**asdict(planned), "enough": planned.enough})
         return
-    try:
-        tuned = search.run()
-    except KeyboardInterrupt:
-        terminal.say("stopped; the pair is as it was")
-        raise
-    save_profile(pair, tuned.profile)
+    tuned = search.run()
     _print_tuned(terminal, tuned)
-    terminal.say(f"written to: {(pair / 'edgespec.json').resolve()}")
+    written = save_profile(pair, tuned.profile)
+    if written.parent != pair:
+        terminal.say(
+            f"'{pair}' may not be written to, so the profile is kept for you alone; SpecPipeline finds it there"
+        )
+    terminal.say(f"written to: {written.resolve()}")
     terminal.answer(tuned.profile.model_dump(mode="json"))
 
 
@@ -111,29 +112,30 @@ def _print_plan(terminal: Terminal, planned: Plan) -> None:
 
 
 def _print_tuned(terminal: Terminal, tuned: Tuned) -> None:
-    terminal.table(
-        "What was tried",
-        ["part", "arm", "settings", "of plain", "tok/s", "outcome"],
-        [
+    shown = [item for item in tuned.tried if item.outcome != NO_TIME]
+    for part in dict.fromkeys(item.part for item in shown):  # one each: five columns fit a narrow terminal
+        terminal.table(
+            f"What was tried: {part}",
+            ["arm", "settings", "of plain", "tok/s", "outcome"],
             [
-                item.part,
-                item.name,
-                item.settings_name,
-                "-" if item.ratio is None else f"{item.ratio:.2f}x",
-                "-" if item.tokens_per_second is None else f"{item.tokens_per_second:.1f}",
-                "failed" if item.outcome.startswith("failed") else item.outcome,
-            ]
-            for item in tuned.tried
-            if item.outcome != NO_TIME
-        ],
-    )
+                [
+                    item.name,
+                    item.settings_name,
+                    "-" if item.ratio is None else f"{item.ratio:.2f}x",
+                    "-" if item.tokens_per_second is None else f"{item.tokens_per_second:.1f}",
+                    "failed" if item.outcome.startswith("failed") else item.outcome,
+                ]
+                for item in shown
+                if item.part == part
+            ],
+        )
     for item in tuned.tried:
         if item.outcome.startswith("failed"):
             terminal.say(f"{item.name} [{item.settings_name}] {item.outcome}")
     for name, properties in {item.settings_name: item.settings for item in tuned.tried if item.settings}.items():
         terminal.say(f"{name} is {describe(properties)}")
     if skipped := [f"{item.name} [{item.settings_name}]" for item in tuned.tried if item.outcome == NO_TIME]:
-        terminal.say(f"{NO_TIME} (--budget-minutes gives more): {', '.join(skipped)}")
+        terminal.say(f"{NO_TIME} (--budget-minutes gives more): {', '.join(dict.fromkeys(skipped))}")
     for sentence in tuned.left_out:
         terminal.say(f"left out: {sentence}")
     for name, score in tuned.scores.items():

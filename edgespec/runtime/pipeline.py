@@ -22,7 +22,7 @@ from ..telemetry import stop_upstream_reports
 from . import npu, routing
 from .answering import Answering, plain_time
 from .engines import Engines, Opened
-from .governor import Governor
+from .governor import Governor, governor_for
 from .memory import shape_of
 from .model_cache import DEFAULT, LIMIT_BYTES, ModelCache
 from .modes import GENAI_PLAIN, NATIVE_PLAIN, Way, parse
@@ -425,8 +425,8 @@ class SpecPipeline:
     # ---- the governor ----------------------------------------------------------------------------------------------
 
     def _governor(self, way: Way) -> Governor:
-        if way.name not in self._governors:  # a profile's tokens/s hold the prompt's pass: no pace of decoding
-            self._governors[way.name] = Governor(interleaves=way.engine == "native")
+        if way.name not in self._governors:
+            self._governors[way.name] = governor_for(way, self._place.profile)
         return self._governors[way.name]
 
     def _speculates(self, choice: Choice) -> bool:

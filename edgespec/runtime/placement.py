@@ -9,7 +9,7 @@ from typing import Any
 from ..devices import require_device
 from ..errors import EdgespecError
 from ..pair import Pair
-from ..profile import Here, Profile, profile_for
+from ..profile import Profile, profile_for
 from .modes import Way
 from .npu import is_npu
 
@@ -99,4 +99,4 @@ def _choose(pair: Pair) -> tuple[str, str]:
 
 
 def _profile_on(pair: Pair, device: str) -> Profile | None:
-    return profile_for(pair, device, None, Here.on(device))[0] if pair.manifest.profiles else None
+    return profile_for(pair, device)[0]

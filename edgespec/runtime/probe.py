@@ -10,13 +10,14 @@ import hashlib
 import importlib
 import json
 import multiprocessing
-import queue
 import subprocess
 import sys
 from collections.abc import Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from ..children import NO_WINDOW, frozen, unsupported_child
 from ..staging import write_atomically
 
 TIMEOUT_S = 1800.0
@@ -33,10 +34,23 @@ def risky(device: str) -> bool:
 def attempt(call: str, arguments: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> str | None:
     """Run `module:function` with `arguments` in a child; None when it returned, else why it did not, in words.
 
+    The child is a new process, never a fork: a fork would share the driver's threads and locks, which do not survive
+    it. From a script it is an interpreter that knows nothing of the script, so the script needs no guard; from a frozen
+    app it is the app once more, through multiprocessing, which the app allows by calling
+    multiprocessing.freeze_support() before anything else.
+
     arguments: what json can write.
     """
-    if getattr(sys, "frozen", False):  # PyInstaller: sys.executable is the app, and knows no -c
-        return _attempt_spawned(call, arguments, timeout_s)
+    if unsupported_child():
+        return (
+            "this process was started to try it out and runs the app instead; the app must call "
+            "multiprocessing.freeze_support() before anything else"
+        )
+    return _spawn(call, arguments, timeout_s) if frozen() else _interpret(call, arguments, timeout_s)
+
+
+def _interpret(call: str, arguments: Mapping[str, Any], timeout_s: float) -> str | None:
+    """In an interpreter of its own."""
     code = f"from {__name__} import main; main()"
     # -P: what lies in the working directory must not stand in for a library
     flags = ["-P"] if sys.version_info >= (3, 11) else []
@@ -49,9 +63,10 @@ def attempt(call: str, arguments: Mapping[str, Any], timeout_s: float = TIMEOUT_
             encoding="utf-8",
             errors="replace",
             timeout=timeout_s,
+            creationflags=NO_WINDOW,
         )
     except subprocess.TimeoutExpired:
-        return f"it did not come back within {timeout_s:.0f} s"
+        return _late(timeout_s)
     except OSError as error:
         return f"no process could be started for it: {error}"
     if done.returncode == 0:
@@ -60,33 +75,48 @@ def attempt(call: str, arguments: Mapping[str, Any], timeout_s: float = TIMEOUT_
     return _how(done.returncode, said[-1] if said else "")
 
 
-def _attempt_spawned(call: str, arguments: Mapping[str, Any], timeout_s: float) -> str | None:
-    """The same through multiprocessing, which a frozen app supports by calling freeze_support() first thing."""
+def _spawn(call: str, arguments: Mapping[str, Any], timeout_s: float) -> str | None:
+    """Through multiprocessing, spawned: what the child is, is multiprocessing's to know."""
     context = multiprocessing.get_context("spawn")
-    words: Any = context.Queue()
-    process = context.Process(target=_spawned, args=(call, dict(arguments), words), daemon=True)
-    process.start()
-    process.join(timeout_s)
-    if process.is_alive():
-        process.kill()
-        return f"it did not come back within {timeout_s:.0f} s"
-    if process.exitcode == 0:
-        return None
+    hears, says = context.Pipe(duplex=False)
+    process = context.Process(target=_spawned, args=(call, dict(arguments), says), daemon=True)
     try:
-        said = words.get(timeout=1)
-    except queue.Empty:
-        said = ""
-    return _how(process.exitcode or 0, said)
+        process.start()
+    except (OSError, RuntimeError) as error:
+        return f"no process could be started for it: {error}"
+    finally:
+        says.close()
+    with hears:
+        said = _words(hears, timeout_s)
+        process.join(0 if said is None else timeout_s)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            return _late(timeout_s)
+        code = process.exitcode or 0
+        process.close()
+    return None if code == 0 else _how(code, said or "")
 
 
-def _spawned(call: str, arguments: dict[str, Any], words: Any) -> None:
+def _words(hears: Connection, timeout_s: float) -> str | None:
+    """What the child says at its end, "" when that was sudden; None when it says nothing in time."""
+    try:
+        return str(hears.recv()) if hears.poll(timeout_s) else None
+    except (EOFError, OSError):
+        return ""
+
+
+def _late(timeout_s: float) -> str:
+    return f"it did not come back within {timeout_s:g} s"
+
+
+def _spawned(call: str, arguments: dict[str, Any], says: Connection) -> None:
     try:
         _carry_out(call, arguments)
     except Exception as error:
-        words.put(str(error))
-        words.close()
-        words.join_thread()
+        says.send(" ".join(str(error).split()) or type(error).__name__)
         sys.exit(1)
+    says.send("")
 
 
 def main() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from ..engine.step import Step
 
 FinishReason = Literal["stop", "length", "cancelled"]
 """stop: the model ended the text, or a stop string came; length: max_new_tokens or the model's context was reached;
@@ -42,12 +44,14 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Result:
-    """One answer: its text and ids (prompt not included), why it ended, and its figures."""
+    """One answer: its text and ids (prompt not included), why it ended, its figures, and the steps it came in (the
+    first is the prompt's pass)."""
 
     text: str
     token_ids: list[int]
     finish_reason: FinishReason
     metrics: Metrics
+    steps: tuple[Step, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def result_of(
         wall_ms=generation.wall_s * 1e3,
         queue_ms=queued_s * 1e3,
     )
-    return Result(decode(generation.token_ids), generation.token_ids, reason, metrics)
+    return Result(decode(generation.token_ids), generation.token_ids, reason, metrics, tuple(generation.steps))
 
 
 def nothing(choice: Choice, device: str, queued_s: float) -> Result:

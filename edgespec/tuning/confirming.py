@@ -15,6 +15,7 @@ from ..paired import Speedup, learn_luck, speedup
 from ..profile import Gain
 from ..progress import Progress
 from .measuring import TimeIsUp, Track
+from .record import Record
 from .world import Ask
 
 FEWEST_ROUNDS = 2
@@ -39,14 +40,19 @@ class Confirmation:
             return "there was nothing to compare"
         for self.rounds in range(1, MOST_ROUNDS + 1):
             started = self.track.world.clock()
-            title = f"confirming, round {self.rounds}"
             self.track.close()
+            self.track.record = Record()  # a round is compared with others of this tune alone
             running = [arm for arm in self.arms[1:] if arm.name not in self.failed]
+            title = f"confirming {len(running)} arms, round {self.rounds}, {self.track.spent()}"
             try:
                 with self.progress.task(title, len(running) * len(self.asks)) as task:
                     self.track.run(running, self.arms[0], self.asks, self._lead, self._fail, task)
             except TimeIsUp:
                 return "time was up"
+            except KeyboardInterrupt:
+                if self.rounds < 2:
+                    raise
+                return f"it was stopped in round {self.rounds}"
             if self.rounds < FEWEST_ROUNDS:
                 continue
             if all(self._narrow(arm) for arm in running):

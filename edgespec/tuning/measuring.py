@@ -16,6 +16,7 @@ from ..arms import Arm
 from ..errors import EdgespecError
 from ..pair import Pair
 from ..progress import Task
+from .record import Answer, Record
 from .world import Ask, Engine, World
 
 MEMORY_MARGIN = 1.25
@@ -54,11 +55,14 @@ class Track:
     def __init__(self, world: World, pair: Pair, device: str, max_new_tokens: int, seed: int) -> None:
         self.world, self.pair, self.device = world, pair, device
         self.max_new_tokens = max_new_tokens
+        self.began, self.budget_s = world.clock(), math.inf
         self.deadline = math.inf
         self.timing = Timing()
         self.rates: dict[str, dict[str, list[float]]] = {}
+        self.paces: dict[str, list[tuple[float, int]]] = {}
         self.answers: dict[tuple[str, str], list[int]] = {}
         self.warm_up: Ask | None = None
+        self.record = Record()
         self._engines: dict[tuple[str, ...], Engine] = {}
         self._hungriest = 0
         self._retries = RETRIES
@@ -115,16 +119,36 @@ class Track:
     ) -> None:
         """Every arm answers every prompt once, beside the reference. An arm that fails is told to `failed` and answers
         no more; the reference has to work. Raises TimeIsUp between two answers once the deadline has passed."""
-        waiting = list(arms)
+        todo = {arm.name: {ask.id for ask in asks} for arm in arms}
+        for arm in arms:
+            for ask in asks:
+                known = self.record.recall((reference.name, arm.name, ask.id))
+                if known is not None:
+                    lead(arm, ask, known)
+                    todo[arm.name].remove(ask.id)
+                    task.advance()
+        waiting = [arm for arm in arms if todo[arm.name]]
         while waiting:
             heat = self._heat(waiting, reference, failed)
             waiting = [arm for arm in waiting if arm not in heat]
             for ask in self._draw.sample(list(asks), len(asks)):
-                for arm, ahead in self._block(ask, reference, heat, failed):
+                now = [arm for arm in heat if ask.id in todo[arm.name]]
+                if not now:
+                    continue
+                task.advance(len(now))
+                answering = list(now)
+                for arm, ahead in self._block(ask, reference, answering, failed):
                     lead(arm, ask, ahead)
-                task.advance(len(heat))
+                    self.record.leads[reference.name, arm.name, ask.id] = ahead
+                heat = [arm for arm in heat if arm not in now or arm in answering]
             if waiting:
                 self.keep([reference])
+
+    def take_up(self, record: Record) -> None:
+        """Go on from what an interrupted tune left behind."""
+        self.record = record
+        for (arm, ask), answer in list(record.answers.items()):
+            self._note(arm, ask, answer)
 
     def _heat(self, waiting: list[Arm], reference: Arm, failed: Failure) -> list[Arm]:
         """As many of `waiting` as memory holds beside the reference, at least one; failures leave `waiting`."""
@@ -176,18 +200,37 @@ class Track:
         count = len(generation.token_ids)
         if not count or generation.wall_s <= 0:
             raise EdgespecError(f"'{arm.name}' gave no token for the prompt '{ask.id}'")
-        self.rates.setdefault(arm.name, {}).setdefault(ask.id, []).append(count / generation.wall_s)
-        self.answers.setdefault((arm.name, ask.id), list(generation.token_ids))
+        middle = len(ask.ids) + count // 2
+        self._note(arm.name, ask.id, Answer(tuple(generation.token_ids), generation.wall_s, generation.tpot_s, middle))
         return generation.wall_s / count, disturbed
+
+    def _note(self, arm: str, ask: str, answer: Answer) -> None:
+        self.rates.setdefault(arm, {}).setdefault(ask, []).append(len(answer.ids) / answer.wall_s)
+        if answer.tpot_s is not None:
+            self.paces.setdefault(arm, []).append((answer.tpot_s, answer.context))
+        self.answers.setdefault((arm, ask), list(answer.ids))
+        self.record.answers.setdefault((arm, ask), answer)
 
     def rate(self, arm: Arm) -> float | None:
         """Tokens a second of the arm: median over prompts; None when it answered none."""
         by_prompt = self.rates.get(arm.name)
         return median(median(rates) for rates in by_prompt.values()) if by_prompt else None
 
+    def pace(self, arm: Arm) -> tuple[float | None, int | None]:
+        """Milliseconds a token after the first, and the tokens of context they stood behind: medians; None unknown."""
+        timed = self.paces.get(arm.name)
+        if not timed:
+            return None, None
+        return median(tpot_s for tpot_s, _ in timed) * 1e3, round(median(context for _, context in timed))
+
     def left_s(self) -> float:
         """Seconds to the deadline."""
         return self.deadline - self.world.clock()
+
+    def spent(self) -> str:
+        """Of the budget, for a line of progress."""
+        seconds = self.world.clock() - self.began
+        return f"{seconds:.0f} s" if math.isinf(self.budget_s) else f"{seconds:.0f} of {self.budget_s:.0f} s"
 
     def hurry(self) -> None:
         """Raises TimeIsUp once the deadline has passed."""

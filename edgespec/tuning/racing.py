@@ -49,7 +49,8 @@ def run_races(
             return "the winner was clear"
         track.keep([reference, *running])
         try:
-            with progress.task(f"{title}: {len(running)} on {len(asks)} prompts", len(running) * len(asks)) as task:
+            what = f"{title}: {len(running)} arms on {len(asks)} prompts, {track.spent()}"
+            with progress.task(what, len(running) * len(asks)) as task:
                 track.run(running, reference, asks, lead, failed, task)
         except TimeIsUp:
             for race in races:

@@ -11,6 +11,8 @@ Choosing and measuring are apart for that reason, and "off" wins unless speculat
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -18,7 +20,7 @@ from typing import Any
 
 from ..arms import Arm
 from ..errors import EdgespecError
-from ..pair import Pair
+from ..pair import Pair, fingerprint_of
 from ..profile import PlainDecoding, Profile
 from ..progress import SILENT, Progress
 from .choosing import PLAIN, Base, SettingsRace
@@ -28,6 +30,7 @@ from .modes import GAMMAS, THRESHOLDS, bare_name, check_numbers, under, ways
 from .quality import Bounds
 from .race import FEWEST_PROMPTS, Race
 from .racing import NO_TIME, run_races
+from .record import Record
 from .scoring import Score, Scores
 from .settings import steps
 from .world import Ask, Asks, World
@@ -88,12 +91,14 @@ class Tried:
 @dataclass(frozen=True)
 class Final:
     """Who is measured in the last part: speculative arms, the fastest of the race first, and plain decodings, the
-    untouched default first. reference: the plain decoding that was raced against."""
+    untouched default first. reference: the plain decoding that was raced against. compared: speculative arms that
+    answered enough prompts beside it to be judged."""
 
     finalists: list[Arm]
     plains: list[Arm]
     reference: Arm
     race_ended: str
+    compared: int
 
     @property
     def arms(self) -> list[Arm]:
@@ -109,6 +114,10 @@ class Tuned:
     tried: list[Tried]
     scores: dict[str, Score]
     left_out: list[str]
+
+
+class OutOfTime(EdgespecError):
+    """The budget was too small to find out anything."""
 
 
 class Search:
@@ -139,17 +148,48 @@ class Search:
         self.scores = Scores(world, pair, self.device, options.bounds, scored=self.facts.kind != "NPU")
         self.tried: list[Tried] = []
         self.began = world.clock()
+        self.track.began, self.track.budget_s = self.began, options.budget_s
 
     def run(self) -> Tuned:
-        """The winner, with everything that was tried. Raises EdgespecError when plain decoding does not work."""
+        """The winner, with everything that was tried. Raises EdgespecError when plain decoding does not work, or time
+        was up before anything could be compared with it; then, and on Ctrl-C, what was measured is kept."""
+        record = Record()
         try:
             with self.scores:
                 asks = self.begin()
+                record = self._take_up(asks)
                 plain, probe = self._settings(asks.prompts)
                 profile = self._confirm(self._modes(plain, probe, asks.prompts), asks)
+        except (KeyboardInterrupt, OutOfTime):
+            kept = "nothing was measured that could be kept"
+            if record.save():
+                kept = f"{len(record.leads)} comparisons are kept for a day: the same command goes on from there"
+            self.progress.say(f"Stopped. The pair is as it was; {kept}.")
+            raise
         finally:
             self.track.close()
+        record.forget()
         return Tuned(profile, self.tried, self.scores.made, self.left_out)
+
+    def _take_up(self, asks: Asks) -> Record:
+        """The record of this tune: with what an interrupted one, of the same pair, place and question, left behind."""
+        folder, options = self.world.interrupted, self.options
+        question = {
+            **self._where(),
+            "machine": self._where()["machine"].model_dump(),
+            "pair": fingerprint_of(self.pair.manifest),
+            "arms": [arm.name for arm in self.ways],
+            "draft_devices": self.draft_devices,
+            "settings": self.steps,
+            "prompts": [asks.name, [ask.ids for ask in asks.prompts]],
+            "max_new_tokens": options.max_new_tokens,
+        }
+        key = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:32]
+        record = Record.at(folder / f"{key}.json" if folder is not None else None)
+        if record.known:
+            self.progress.say(f"An interrupted tune is taken up: {len(record.known)} comparisons are known from it.")
+        self.track.take_up(record)
+        return record
 
     def begin(self) -> Asks:
         """Load plain decoding and let it answer twice, the first time to warm up."""
@@ -176,8 +216,9 @@ class Search:
         self.track.deadline = self.began + self.options.budget_s * SETTINGS_SHARE
         way = next((arm for arm in self.ways if not arm.plain), None)
         for what, variants in self.steps:
+            no_time = f"Settings: no time for the {what}; it stays as it is (--budget-minutes gives more)"
             if self.track.left_s() <= 0:
-                self.progress.say(f"Settings: no time for the {what}; it stays as it is (--budget-minutes gives more)")
+                self.progress.say(no_time)
                 continue
             race = SettingsRace(self.track, variants, plain, probe, way, self.facts.default_precision)
             race.run(_stages(asks[:SETTINGS_PROMPTS]), self.progress, what)
@@ -187,7 +228,8 @@ class Search:
             for part, arm in race.arms():
                 in_use = arm.settings_name == (plain if arm.plain else probe).name
                 self._note(f"settings: {what}", part, arm, "in use" if in_use else "not enough faster")
-            self.progress.say(_said_of(what, plain, probe))
+            looked = any(part.measured for part in race.races)
+            self.progress.say(_said_of(what, plain, probe) if looked else no_time)
         return plain, probe
 
     def _text(self, asks: Sequence[Ask]) -> None:
@@ -222,7 +264,8 @@ class Search:
         if finalists and plain.settings != probe.settings:  # the probe may not speak for the way that won
             first = next(arm for arm in self.ways if arm.name == bare_name(finalists[0]))
             finalists[FINALISTS - 1 :] = [under(first, plain.name, plain.settings, self.device)]
-        final = Final(finalists, plains, reference, reason)
+        compared = sum(not arms[name].plain for name in race.measured)
+        final = Final(finalists, plains, reference, reason, compared)
         for arm in arms.values():
             self._note("ways to decode", race, arm, "in the final" if arm in final.arms else "not among the fastest")
         return final
@@ -259,6 +302,7 @@ class Search:
         self.track.rates.clear()
         found = Confirmation(self.track, final.arms, asks.prompts, self.progress)
         ended = found.run()
+        self._require_comparison(final, found)
         rates = {arm.name: self.track.rate(arm) or earlier[arm.name] or 0.0 for arm in final.arms}
         sound = [arm for arm in final.plains if arm != self.default or self.scores.of({}).kept] or final.plains
         off = sound[0]
@@ -275,6 +319,7 @@ class Search:
             outcome = "the winner" if arm == winner else found.failed.get(arm.name, "")
             self.tried.append(self._tried("final", arm, found.geomean(arm) or None, outcome))
         level = 1 - 0.05 / max(1, len(final.finalists))
+        tpot_ms, context = self.track.pace(plain)
         return Profile(
             machine_fingerprint=self.world.machine_fingerprint(),
             **self._where(),
@@ -290,6 +335,8 @@ class Search:
                 engine="native" if plain.engine == "native" else "genai",
                 settings=dict(plain.settings),
                 tokens_per_second=rates[plain.name],
+                tpot_ms=tpot_ms,
+                context_tokens=context,
             ),
             default_tokens_per_second=rates[self.default.name] or None,
             over_plain=None if winner is plain else found.gain(winner, plain, level),
@@ -302,6 +349,19 @@ class Search:
             stopped_because=f"race: {final.race_ended}; final: {ended}",
             seconds=self.world.clock() - self.began,
             at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+
+    def _require_comparison(self, final: Final, found: Confirmation) -> None:
+        """ "Off" is a finding, not what is left when there was no time to look."""
+        if not any(not arm.plain for arm in self.ways):
+            return
+        judged = [arm for arm in final.finalists if found.over(arm, final.reference).prompts >= FEWEST_PROMPTS]
+        failed = [arm for arm in final.finalists if arm.name in found.failed]
+        if judged or (final.compared and len(failed) == len(final.finalists)):
+            return
+        raise OutOfTime(
+            f"time was up after {self.world.clock() - self.began:.0f} s, before any way to speculate was held against "
+            "plain decoding; give it more with --budget-minutes"
         )
 
     def _where(self) -> dict[str, Any]:

@@ -97,7 +97,8 @@ class NoWatch:
 class World:
     """open_engine, force: raise EdgespecError. asks: the prompts, in tokens of the engine it is given. check: raises
     EdgespecError where a device is absent or cannot run a mode. watch: made once a tune. settle: waits for a quiet
-    machine. clock: seconds. free_memory: bytes that may be taken."""
+    machine. clock: seconds. free_memory: bytes that may be taken. interrupted: the folder in which an interrupted tune
+    leaves what it measured; None: it leaves nothing."""
 
     open_engine: EngineFactory
     force: Forcing
@@ -109,4 +110,5 @@ class World:
     watch: Callable[[], Watch] = NoWatch
     settle: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
+    interrupted: Path | None = None
     free_memory: Callable[[], int] = lambda: int(psutil.virtual_memory().available)

@@ -142,6 +142,8 @@ def test_what_a_good_head_proposes_is_accepted(tmp_path: Path, target: Path, hea
 
 def test_the_runtime_takes_it_by_itself_and_says_why(pair: Pair) -> None:
     with SpecPipeline(pair) as pipeline:
+        assert pipeline.choose()[0] == "plain" and "to measure it" in pipeline.choose()[1]
+        assert pipeline.generate(PROMPT, max_new_tokens=8).metrics.mode == "plain"
         assert pipeline.choose() == ("eagle3", "greedy, and the pair's draft is an EAGLE-3 head")
         assert pipeline.choose(temperature=0.8)[0] == "native-adaptive-copy"
         assert pipeline.generate(PROMPT, max_new_tokens=4).metrics.mode == "eagle3"

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgespec.runtime.governor import LONGEST, SHORTEST, Governor
+from edgespec.profile import PlainDecoding, Profile
+from edgespec.runtime.governor import ENOUGH, LONGEST, REFERENCE, SHORTEST, TRY, Governor, governor_for
+from edgespec.runtime.modes import Way
 
 Pace = Callable[[int], float]
 PLAIN_S = 0.010
@@ -82,14 +84,38 @@ def test_whatever_the_gain_it_is_never_much_slower_than_plain(gain: float, noise
 
 
 def test_tries_become_rarer_and_a_new_text_is_tried_sooner() -> None:
+    """At a gain of 0.9 a try of five steps and a first one, three tokens each, loses two tokens' time: 200 tokens pay
+    for it."""
     governor = Governor()
-    drive(governor, 3000, lambda _: 0.5)
+    drive(governor, 5000, lambda _: 0.9)
     assert f"every {LONGEST} tokens" in governor.sentence()
     governor.begin()
     assert f"every {LONGEST // 2} tokens" in governor.sentence()
     for _ in range(10):
         governor.begin()
-    assert f"every {SHORTEST} tokens" in governor.sentence()
+    assert "every 200 tokens" in governor.sentence()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(0.2, 0.99), st.floats(1.0, 20.0))
+def test_short_answers_lose_next_to_nothing_by_a_draft_that_never_pays(gain: float, prompt: float) -> None:
+    """Forty answers of 48 tokens, whose first step with speculation takes `prompt` times as long, since the draft reads
+    the prompt then. What is found out in the first answers is not paid for in every later one."""
+    governor, seconds, tokens = Governor(), [], []
+    for _ in range(40):
+        fresh = [True]
+
+        def pace(token: int, fresh: list[bool] = fresh) -> float:
+            first, fresh[0] = fresh[0], False
+            return gain / prompt if first else gain
+
+        done = drive(governor, 48, pace)
+        seconds.append(done.seconds)
+        tokens.append(done.tokens)
+    later = sum(seconds[5:]) / sum(tokens[5:]) / PLAIN_S
+    assert later < 1.03, "tries take a hundredth of the time, and may fall anywhere in these"
+    finding_out = 2 * 3 * prompt / gain + 15 * 3 * (1 / gain - 1)  # two first steps, and steps until it is clear
+    assert sum(seconds) / PLAIN_S < 1.03 * sum(tokens) + finding_out
 
 
 def test_whole_answers_are_governed_by_a_pace_that_was_measured_beforehand() -> None:
@@ -106,8 +132,52 @@ def test_whole_answers_are_governed_by_a_pace_that_was_measured_beforehand() -> 
     assert governor.on and governor.gain == pytest.approx(3.0)
 
 
-def test_without_a_plain_pace_nothing_is_judged() -> None:
+def test_whole_answers_begin_with_a_plain_one_where_nothing_is_known() -> None:
     governor = Governor(interleaves=False)
+    assert not governor.would_speculate and not governor.speculate()
+    assert "the first answer is a plain one, to measure it" in governor.sentence()
+    governor.saw(REFERENCE - 1, 2 * PLAIN_S, speculated=False)
+    assert not governor.speculate(), "two tokens are no pace"
+    governor.saw(40, 40 * PLAIN_S, speculated=False)
+    assert governor.would_speculate and governor.speculate() and "not known yet" in governor.sentence()
+
+
+def test_a_mode_that_was_measured_to_pay_begins_with_it_though_no_pace_is_known() -> None:
+    """A profile of an edgespec that wrote no pace."""
+    governor = Governor(interleaves=False, proven=True)
+    assert governor.speculate()
     for _ in range(50):
         governor.saw(1, 1.0, speculated=True)
-    assert governor.on and governor.gain is None and "not known yet" in governor.sentence()
+    assert governor.on and governor.gain is None, "without a plain pace nothing is judged"
+
+
+def test_a_pace_measured_beforehand_gives_way_to_what_is_measured_here() -> None:
+    """The machine runs on battery now, at a third of its speed, and so does everything: the draft still pays."""
+    governor = Governor(plain_s=PLAIN_S, interleaves=False, proven=True)
+    for _ in range(ENOUGH + 2):
+        governor.saw(2, 2 * 2 * PLAIN_S, speculated=True)
+    assert not governor.on, "by the old pace it is half as fast"
+    governor.saw(SHORTEST, SHORTEST * 3 * PLAIN_S, speculated=False)
+    assert governor.plain_pace == pytest.approx(3 * PLAIN_S), "one plain answer is enough"
+    assert governor.speculate(), "a try is due"
+    for _ in range(TRY + 1):
+        governor.saw(2, 2 * 2 * PLAIN_S, speculated=True)
+    assert governor.on and governor.gain == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("way", "interleaves", "proven", "plain_s"),
+    [
+        (Way("native", "hybrid"), True, False, 0.012),
+        (Way("genai", "draft", 3), False, True, 0.012),
+        (Way("genai", "eagle3"), False, False, 0.012),
+    ],
+)
+def test_a_governor_knows_what_the_profile_measured(way: Way, interleaves: bool, proven: bool, plain_s: float) -> None:
+    plain = PlainDecoding(engine="genai", settings={}, tokens_per_second=50.0, tpot_ms=12.0, context_tokens=80)
+    profile = Profile.model_construct(engine="genai", mode="draft", plain=plain)
+    governor = governor_for(way, profile)
+    assert (governor.interleaves, governor.proven, governor.plain_s) == (interleaves, proven, plain_s)
+    older = Profile.model_construct(engine="genai", mode="draft", plain=plain.model_copy(update={"tpot_ms": None}))
+    assert governor_for(way, older).plain_s is None, "tokens per second hold the prompt's pass"
+    assert governor_for(way, None).plain_s is None and not governor_for(way, None).proven

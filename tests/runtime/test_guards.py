@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,14 +110,38 @@ def test_a_probe_tells_success_a_sentence_and_an_abort_apart() -> None:
 
 def test_a_probe_has_an_end() -> None:
     reason = probe.attempt("multiprocessing.connection:wait", {"object_list": [], "timeout": 60}, timeout_s=0.5)
-    assert reason == "it did not come back within 0 s"
+    assert reason == "it did not come back within 0.5 s"
 
 
 def test_a_frozen_apps_probe_goes_through_multiprocessing() -> None:
-    """What `attempt` does where sys.frozen is set, which no test can set: the child is then the app itself."""
-    assert probe._attempt_spawned("os:getcwd", {}, 60) is None
-    reason = probe._attempt_spawned("edgespec.devices:require_device", {"name": "TPU"}, 60)
+    """What `attempt` does in a frozen app, whose child is the app itself."""
+    assert probe._spawn("os:getcwd", {}, 60) is None
+    reason = probe._spawn("edgespec.devices:require_device", {"name": "TPU"}, 60)
     assert reason is not None and reason.startswith("there is no device 'TPU'")
+    aborted = probe._spawn("os:abort", {}, 60)
+    assert aborted is not None and ("ended by signal 6" in aborted or "exit code" in aborted)
+    late = probe._spawn("multiprocessing.connection:wait", {"object_list": [], "timeout": 60}, 2.5)
+    assert late == "it did not come back within 2.5 s"
+
+
+def test_which_way_a_probe_goes_and_that_it_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_spawn", lambda *_: "spawned")
+    monkeypatch.setattr(probe, "_interpret", lambda *_: "interpreted")
+    assert probe.attempt("os:getcwd", {}) == "interpreted"
+    monkeypatch.setattr(sys, "executable", str(Path("C:/Apps/Notes.exe")))
+    assert probe.attempt("os:getcwd", {}) == "spawned", "the executable is no Python: Nuitka, an embedded interpreter"
+    monkeypatch.setattr(sys, "executable", str(Path("C:/Apps/python.exe")))
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert probe.attempt("os:getcwd", {}) == "spawned"
+    monkeypatch.setattr(sys, "argv", ["Notes.exe", "--multiprocessing-fork", "pipe_handle=4"])
+    reason = probe.attempt("os:getcwd", {})
+    assert reason is not None and "must call multiprocessing.freeze_support() before anything else" in reason
+
+
+def test_a_child_that_cannot_be_started_is_a_reason_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
+    reason = probe.attempt("os:getcwd", {})
+    assert reason is not None and reason.startswith("no process could be started for it: ")
 
 
 def test_a_risky_device_is_probed_once_and_passed_over_when_its_driver_aborts(

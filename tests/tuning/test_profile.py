@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgespec import own_profiles
 from edgespec import profile as profiles
 from edgespec.errors import EdgespecError
-from edgespec.pair import MANIFEST, Pair, read_manifest, write_manifest
+from edgespec.pair import MANIFEST, Pair, fingerprint_of, read_manifest, write_manifest
 from edgespec.profile import Gain, Here, MachineFacts, PlainDecoding, Profile, profile_for, save_profile
 
 LAPTOP = MachineFacts(cpu="Core Ultra 7", physical_cores=16, logical_cores=22, system="Windows")
@@ -177,6 +179,61 @@ def test_this_machine_recognises_itself(make_pair: Callable[..., Path]) -> None:
     save_profile(root, mine)
     assert profile_for(Pair.open(root), "CPU")[0] == mine
     assert profiles.require_profile(Pair.open(root), "CPU", "CPU")[0] == mine
+
+
+@pytest.fixture
+def read_only(tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A pair with a profile, in a folder that may not be written to, and a user with a folder of profiles."""
+    real = write_manifest
+
+    def refused(root: Path, manifest: Any) -> None:
+        if root == tuned:
+            raise PermissionError(13, "Permission denied", str(root / MANIFEST))
+        real(root, manifest)
+
+    monkeypatch.setattr(profiles, "write_manifest", refused)
+    monkeypatch.setenv(own_profiles.VARIABLE, str(tmp_path / "mine"))
+    return tuned
+
+
+def test_a_pair_that_may_not_be_written_to_has_its_profile_beside_the_user(read_only: Path, tmp_path: Path) -> None:
+    before = (read_only / MANIFEST).read_bytes()
+    newer = make_profile(gamma=5, at="2026-11-29T15:00:00+00:00")
+    file = save_profile(read_only, newer)
+    assert file.parent == tmp_path / "mine" and (read_only / MANIFEST).read_bytes() == before
+    pair = Pair.open(read_only)
+    assert profile_for(pair, "GPU", here=HERE)[0] == newer, "the newest counts, wherever it lies"
+    copy = Path(shutil.copytree(read_only, tmp_path / "copy"))
+    assert profile_for(Pair.open(copy), "GPU", here=HERE)[0] == newer, "a copy is the same pair"
+    latest = make_profile(gamma=2, at="2026-11-30T15:00:00+00:00")
+    save_profile(copy, latest)
+    assert profile_for(Pair.open(copy), "GPU", here=HERE)[0] == latest
+    again = make_profile(gamma=1, at="2026-12-01T15:00:00+00:00")
+    assert save_profile(read_only, again) == file
+    assert [entry["gamma"] for entry in own_profiles.read(fingerprint_of(pair.manifest))] == [1]
+    elsewhere = Here(LAPTOP.model_copy(update={"cpu": "Ryzen"}), "Intel Arc", VERSIONS)
+    assert profile_for(pair, "GPU", here=elsewhere)[0] is None, "a home folder may be shared by machines"
+
+
+def test_nowhere_to_write_is_told_with_both_reasons(read_only: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("a file where the folder should be", encoding="utf-8")
+    with pytest.raises(EdgespecError, match=r"neither into the pair \(.*Permission denied.*set EDGESPEC_PROFILES"):
+        save_profile(read_only, make_profile())
+    assert own_profiles.read("0" * 64) == []
+
+
+@pytest.mark.parametrize(("platform", "ending"), [("win32", "edgespec"), ("darwin", "edgespec"), ("linux", "edgespec")])
+def test_where_a_users_profiles_lie(
+    platform: str, ending: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv(own_profiles.VARIABLE, raising=False)
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "local"))
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    home = tmp_path / ("Library/Application Support" if platform == "darwin" else "local")
+    assert own_profiles.folder(platform) == home / ending / "profiles"
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    assert own_profiles.folder("linux") == tmp_path / ".local" / "share" / "edgespec" / "profiles"
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,38 @@ def test_ctrl_c_leaves_the_pair_as_it_was(
     pair = make_pair()
     before = (pair / MANIFEST).read_bytes()
     code, _, err = tune(str(pair), bench=Workbench(interrupt_after=50))
-    assert code == 130 and "stopped; the pair is as it was" in err
+    assert code == 130 and "Stopped. The pair is as it was" in err
     assert (pair / MANIFEST).read_bytes() == before
+
+
+def test_a_pair_that_may_not_be_written_to_keeps_its_profile_elsewhere(
+    make_pair: Callable[..., Path],
+    tune: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    pair = make_pair()
+
+    def refused(root: Path, manifest: Any) -> None:
+        raise OSError(30, "Read-only file system", str(root / MANIFEST))
+
+    monkeypatch.setattr("edgespec.profile.write_manifest", refused)
+    monkeypatch.setenv("EDGESPEC_PROFILES", str(tmp_path / "mine"))
+    code, _, err = tune(str(pair), bench=Workbench(speeds={"draft-g3": 1.6}))
+    assert code == 0 and f"'{pair}' may not be written to, so the profile is kept for you alone" in err
+    (file,) = (tmp_path / "mine").iterdir()
+    assert f"written to: {file}" in err and json.loads(file.read_bytes())[0]["mode"] == "draft"
+    assert read_manifest(pair).profiles == []
+
+
+def test_no_time_writes_no_profile_and_says_so(
+    make_pair: Callable[..., Path], tune: Callable[..., tuple[int, str, str]]
+) -> None:
+    pair = make_pair()
+    code, out, err = tune(str(pair), "--budget-minutes", "0.1", bench=Workbench(speeds={"draft-g3": 3.0}, load_s=5.0))
+    assert (code, out) == (2, "") and "Stopped. The pair is as it was; nothing was measured" in err
+    assert "before any way to speculate was held against plain decoding; give it more with --budget-minutes" in err
+    assert read_manifest(pair).profiles == []
 
 
 @pytest.mark.parametrize(
