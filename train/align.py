@@ -21,7 +21,7 @@ from edgespec.errors import EdgespecError
 from edgespec.progress import SILENT, Progress
 
 from .generate import Completion
-from .pretrain import Budget, Schedule, build_optimizers, compile_or_eager
+from .timed import Budget, Schedule, build_optimizers, compile_or_eager
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ from .align import agreement, align, cache_target, to_rows
 from .corpus import gather
 from .generate import Completion, complete, cut_prompts
 from .grow import grow_depth
-from .pretrain import Budget, Schedule, heldout_loss, pack, pretrain
-from .pretrain import Progress as TrainProgress
 from .ship import index_training_text, ship
+from .timed import Budget, Schedule, heldout_loss, pack, pretrain
+from .timed import Progress as TrainProgress
 from .tokenizer import train_tokenizer
 
 ROW_LENGTH = 512

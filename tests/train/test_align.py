@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from edgespec.train.align import agreement, align, cache_target, kl_to_target, to_rows
 from edgespec.train.generate import Completion, cut_prompts
-from edgespec.train.pretrain import Budget, Schedule
+from edgespec.train.timed import Budget, Schedule
 
 
 def _model(seed: int, layers: int = 1) -> LlamaForCausalLM:

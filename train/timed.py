@@ -1,4 +1,4 @@
-"""Pretraining on packed text: AdamW and Muon, a warm-up / stable / decay schedule, a budget in tokens or minutes."""
+"""Pretraining by the clock, for the bundled recipe: AdamW and Muon, a budget in minutes or in steps."""
 
 from __future__ import annotations
 
