@@ -1,33 +1,14 @@
-"""Train a draft for a target (imported as edgespec.train): corpus, tokenizer, pretraining, generation, alignment.
+"""Train a draft for a target (imported as edgespec.train): init, pretraining, the target's own text, alignment.
 
 Sources: FastDraft (arXiv:2411.11055) and direct alignment (Goel et al. 2024, arXiv:2403.00858).
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from transformers.utils import logging as transformers_logging
 
-from edgespec.progress import SILENT, Progress
+from .evaluate import HeldOut, evaluate_at, evaluate_pair
 
-from .card import model_card
-from .evaluate import evaluate_pair
-from .recipe import ExportTarget, Recipe, RecipeRun
-
-__all__ = ["BUNDLED_RECIPE", "ExportTarget", "Recipe", "evaluate_pair", "model_card", "read_recipe", "run_recipe"]
+__all__ = ["HeldOut", "evaluate_at", "evaluate_pair"]
 
 transformers_logging.disable_progress_bar()  # ours are shown instead
-
-BUNDLED_RECIPE = Path(__file__).parent / "recipes" / "bundled.yaml"
-
-
-def read_recipe(path: Path | None) -> Recipe:
-    """The recipe at `path`, or the bundled pair's. Raises EdgespecError naming the key that is wrong."""
-    return Recipe.read(path or BUNDLED_RECIPE)
-
-
-def run_recipe(recipe: Recipe, work: Path, export_target: ExportTarget, progress: Progress = SILENT) -> dict[str, str]:
-    """Run every stage not made yet; the directories of the target and the draft it ends with, ready to ship."""
-    target, draft = RecipeRun(recipe, work, export_target, progress).all()
-    return {"target": str(target), "draft": str(draft)}
