@@ -1,14 +1,62 @@
 """Train a draft for a target (imported as edgespec.train): init, pretraining, the target's own text, alignment.
 
 Sources: FastDraft (arXiv:2411.11055) and direct alignment (Goel et al. 2024, arXiv:2403.00858).
+
+recipe.py, pipeline.py, stages.py      a recipe, its stages, when one is skipped
+forecast.py, page.py                   what it will take, and what it came to
+loop.py and what it imports            the training loop
+sources.py, packing.py                 text to rows
+generate/                              the alignment set
+losses.py, align.py                    alignment
+evaluate.py                            acceptance, by real speculative decoding
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from transformers.utils import logging as transformers_logging
 
-from .evaluate import HeldOut, evaluate_at, evaluate_pair
+from .card import model_card
+from .drafting import read_source, run_alignment
+from .evaluate import HeldOut, evaluate_at, evaluate_pair, read_temperatures
+from .forecast import Forecast, total
+from .generate import AlignmentJob, Settings, run_alignment_job
+from .page import write_page
+from .pipeline import Pipeline, Tools
+from .planning import plan_recipe
+from .recipe import AlignSection, Recipe
+from .stages import stage_facts
 
-__all__ = ["HeldOut", "evaluate_at", "evaluate_pair"]
+__all__ = [
+    "BUNDLED_RECIPE",
+    "AlignSection",
+    "AlignmentJob",
+    "Forecast",
+    "HeldOut",
+    "Pipeline",
+    "Recipe",
+    "Settings",
+    "Tools",
+    "evaluate_at",
+    "evaluate_pair",
+    "model_card",
+    "plan_recipe",
+    "read_recipe",
+    "read_source",
+    "read_temperatures",
+    "run_alignment",
+    "run_alignment_job",
+    "stage_facts",
+    "total",
+    "write_page",
+]
 
 transformers_logging.disable_progress_bar()  # ours are shown instead
+
+BUNDLED_RECIPE = Path(__file__).parent / "recipes" / "bundled.yaml"
+
+
+def read_recipe(path: Path | None) -> Recipe:
+    """The recipe at `path`, or the bundled pair's. Raises EdgespecError naming the key that is wrong."""
+    return Recipe.read(path or BUNDLED_RECIPE)

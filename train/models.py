@@ -7,7 +7,16 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from edgespec import vocabulary
 from edgespec.errors import EdgespecError
+
+MODEL = "model"
+"""In a training run's folder, the checkpoint that it came to."""
+
+
+def checkpoint_in(folder: Path) -> Path:
+    """The checkpoint of a stage's or a run's folder: `model` in it, or itself."""
+    return folder / MODEL if (folder / MODEL).is_dir() else folder
 
 
 def load_model(name: str | Path, *, dtype: Any = "auto") -> Any:
@@ -29,17 +38,22 @@ def load_tokenizer(name: str | Path) -> Any:
         raise EdgespecError(f"the tokenizer of '{name}' cannot be loaded: {_first_line(error)}") from error
 
 
-def require_same_vocabulary(target: Any, draft: Any, target_name: str | Path, draft_name: str | Path) -> None:
-    """Refuse two tokenizers that do not map the same tokens to the same ids: a draft speaks its target's ids."""
-    ours, theirs = target.get_vocab(), draft.get_vocab()
-    if ours == theirs:
+def require_same_vocabulary(target: str | Path, draft: str | Path) -> None:
+    """Refuse two checkpoints whose tokenizers differ: a draft speaks its target's ids. Folders are compared by all that
+    decides an id, what lies on the hub by its token-to-id map.
+
+    Raises EdgespecError naming the differences.
+    """
+    if Path(target).is_dir() and Path(draft).is_dir():
+        vocabulary.require_shared(Path(target), Path(draft), str(target), str(draft))
         return
+    ours, theirs = load_tokenizer(target).get_vocab(), load_tokenizer(draft).get_vocab()
     other = [token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token)]
-    example = min(other)
-    raise EdgespecError(
-        f"'{draft_name}' and '{target_name}' do not share a vocabulary: {len(other)} tokens differ, {example!r} for "
-        f"one; train the draft from edgespec train init, which takes over the target's tokenizer"
-    )
+    if other:
+        raise EdgespecError(
+            f"'{draft}' and '{target}' do not share a vocabulary: {len(other)} tokens differ, {min(other)!r} for one; "
+            "make the draft with edgespec train init, which takes over the target's tokenizer"
+        )
 
 
 def stop_ids(model: Any) -> frozenset[int]:

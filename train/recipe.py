@@ -117,10 +117,14 @@ class InitSection(Section):
 
 
 class Source(Section):
-    """source: `corpus` (the recipe's own), a file or folder, or hf:NAME[:SPLIT]; weight: its share of the tokens."""
+    """source: `corpus` (the recipe's own), a file, a folder, or a hub id; weight: its share of the tokens, relative to
+    the others'. field: a table's column of text; subset, split: of a hub dataset."""
 
     source: str
     weight: float = Field(gt=0, default=1.0)
+    field: str = "text"
+    subset: str | None = None
+    split: str = "train"
 
 
 class Steps(Section):

@@ -172,7 +172,7 @@ def test_a_target_that_is_sure_makes_no_infinite_loss() -> None:
     rows = torch.zeros(1, 5, requires_grad=True)
     for name in ("kl", "js", "tvd"):
         loss, _ = mixed_loss(rows, torch.tensor([2]), view, Mix.parse(name))
-        assert math.isfinite(float(loss))
+        assert math.isfinite(float(loss.detach()))
     log_p, log_q = outcomes(rows.log_softmax(-1), view)
     assert float(log_p[0, -1]) == pytest.approx(math.log(REST_FLOOR)) and float(log_q[0, -1].exp()) == pytest.approx(
         0.6
@@ -198,7 +198,7 @@ def test_chunks_change_neither_the_loss_nor_its_gradient_and_a_head_is_part_of_i
 
 
 def test_chunks_bound_the_memory_of_probabilities() -> None:
-    """What autograd keeps between forward and backward: one chunk's copies go, the logits stay."""
+    """What autograd keeps between forward and backward: the logits themselves, and with chunks nothing beside them."""
     kept: list[int] = []
     rows = torch.randn(4096, 64, requires_grad=True)
     tokens = torch.zeros(4096, dtype=torch.long)
@@ -209,7 +209,7 @@ def test_chunks_bound_the_memory_of_probabilities() -> None:
         with torch.autograd.graph.saved_tensors_hooks(lambda x: (kept.append(x.numel()), x)[1], lambda x: x):
             mixed_loss(rows, tokens, view, Mix.parse("kl"), chunk=chunk)
         sizes[chunk] = sum(size for size in kept if size > 128)
-    assert sizes[128] < sizes[4096] / 10
+    assert sizes[128] <= rows.numel() and sizes[4096] >= 3 * rows.numel()
 
 
 def test_no_position_that_counts_is_a_loss_of_zero_with_a_gradient() -> None:

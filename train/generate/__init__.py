@@ -11,20 +11,24 @@ by_vllm.py          the same through vLLM, where it is installed
 by_ray.py           many machines: Ray Data drives the writers
 shards.py           parquet files that appear whole, and what was done so far
 distributions.py    the target's likeliest next tokens, kept beside the answers
-writing.py          all of it together
+writing.py          prompts in, answers out, a shard at a time
+job.py              one call of the command
 """
 
 from __future__ import annotations
 
 from .distributions import read_top_k, write_top_k
+from .job import AlignmentJob, run_alignment_job
 from .prompts import Prompt, cut_prompts, magpie_prefix, read_prompts
 from .request import Answer, Request, Writer, Written
 from .shards import read_answers
-from .writing import Settings, plan_requests, write_alignment_set
+from .writing import Report, Settings, plan_requests, write_alignment_set, write_own_prompts
 
 __all__ = [
+    "AlignmentJob",
     "Answer",
     "Prompt",
+    "Report",
     "Request",
     "Settings",
     "Writer",
@@ -35,6 +39,8 @@ __all__ = [
     "read_answers",
     "read_prompts",
     "read_top_k",
+    "run_alignment_job",
     "write_alignment_set",
+    "write_own_prompts",
     "write_top_k",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from .align import align
 from .evaluate import evaluate
+from .generate import generate
 from .run import run
 
 app = typer.Typer(
@@ -14,5 +16,5 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Train a target and its draft from a recipe, or evaluate a draft.",
 )
-for _subcommand in (run, evaluate):
+for _subcommand in (run, generate, align, evaluate):
     app.command()(_subcommand)

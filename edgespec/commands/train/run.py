@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ...console import Terminal
 from ...pair import Pair, installed_versions
 from ...stages import load_stage
-from .evaluate import evaluate_checkpoints
+from .evaluate import heldout_prompts, show_acceptance
 from .options import JsonOption
 
 
@@ -20,26 +21,91 @@ def run(
     out: Annotated[Path, typer.Option("--out", "-o", help="Work folder; stages made already are kept.")] = Path(
         "edgespec-train"
     ),
-    plan: Annotated[bool, typer.Option("--plan", help="Say what would be done and how long, and stop.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what each stage takes on this machine, start nothing.")
+    ] = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Run a recipe: corpus, tokenizer, target, draft, the target's own text, alignment, model card."""
+    """Run a recipe: a draft for a target, from its shape to its acceptance in service. Run again, it goes on."""
     terminal = Terminal(json_output)
     stage = load_stage("train")
     read = stage.read_recipe(recipe)
-    terminal.say(f"the recipe trains for {read.minutes():.0f} minutes in all")
+    pipeline = stage.Pipeline(read, out, _tools(stage, terminal), terminal)
     if plan:
-        terminal.answer({"minutes": read.minutes(), "recipe": read.model_dump()})
+        lines = stage.plan_recipe(pipeline)
+        whole = stage.total(lines)
+        _show_plan(lines, whole, terminal)
+        terminal.answer({"stages": [vars(line) for line in lines], "total": whole, "recipe": read.written()})
         return
+    folders = pipeline.run()
+    title = f"{recipe.stem if recipe else 'bundled'} - edgespec train"
+    page = stage.write_page(out, list(folders), title)
+    facts = {name: stage.stage_facts(folder) for name, folder in folders.items()}
+    versions = installed_versions("transformers", "torch", "nncf", "optimum") | {"stdlib": platform.python_version()}
+    card = out / "MODEL_CARD.md"
+    card.write_text(stage.model_card(read, facts, versions), encoding="utf-8", newline="\n")
+    documents = facts["evaluate"]["drafts"] if "evaluate" in facts else {}
+    for name, found in documents.items():
+        for document in found:
+            terminal.say(f"\n{name}")
+            show_acceptance(document, terminal)
+    for name, folder in folders.items():
+        terminal.say(f"{name}: {folder}")
+    terminal.say(f"card: {card}\npage: {page}")
+    made: dict[str, Any] = {name: str(folder) for name, folder in folders.items()}
+    terminal.answer({"stages": made, "card": str(card), "page": str(page), "acceptance": documents})
 
-    def export_target(checkpoint: Path, folder: Path) -> Path:
-        made: Pair = load_stage("export").export_pair(str(checkpoint), None, folder, progress=terminal)
+
+def _tools(stage: Any, terminal: Terminal) -> Any:
+    def export_target(checkpoint: str, folder: Path) -> Path:
+        made: Pair = load_stage("export").export_pair(checkpoint, None, folder, progress=terminal)
         return made.target
 
-    made = stage.run_recipe(read, out, export_target, terminal)
-    acceptance = evaluate_checkpoints(Path(made["target"]), Path(made["draft"]), terminal, gamma=3)
-    card = out / "MODEL_CARD.md"
-    versions = installed_versions("transformers", "torch", "nncf", "optimum") | {"stdlib": platform.python_version()}
-    card.write_text(stage.model_card(read, out, versions, acceptance), encoding="utf-8", newline="\n")
-    terminal.say(f"target: {made['target']}\ndraft: {made['draft']}\ncard: {card}")
-    terminal.answer({**made, "card": str(card), "acceptance": acceptance})
+    def export_pair(target: str, draft: str, folder: Path) -> Pair:
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
+        made: Pair = load_stage("export").export_pair(target, draft, folder, progress=terminal)
+        return made
+
+    return stage.Tools(export_target, export_pair, heldout_prompts)
+
+
+def _show_plan(lines: list[Any], whole: dict[str, Any], terminal: Terminal) -> None:
+    def row(name: str, state: str, of: Any) -> list[str]:
+        flops = of("flops")
+        return [
+            name,
+            state,
+            "" if of("tokens") is None else f"{of('tokens') / 1e6:,.2f} M",
+            "" if flops is None else f"{flops:.2g}",
+            _duration(of("seconds")),
+            _bytes(of("disk_bytes")),
+            _bytes(of("memory_bytes")),
+        ]
+
+    rows = [
+        row(line.stage, "made" if line.made else "to do", lambda name, line=line: getattr(line, name)) for line in lines
+    ]
+    rows.append(row("all to do", "", whole.get))
+    terminal.table(
+        "What the recipe takes on this machine, at most and roughly",
+        ["stage", "", "tokens", "FLOPs", "time", "disk", "memory"],
+        rows,
+    )
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def _bytes(count: float | None) -> str:
+    if count is None:
+        return ""
+    return f"{count / 1e6:,.0f} MB" if count < 1e9 else f"{count / 1e9:,.1f} GB"
