@@ -13,9 +13,26 @@ from edgespec.progress import SILENT, Progress
 
 from .card import model_card
 from .evaluate import evaluate_pair
+from .loop import LoopConfig
+from .pretrain import PretrainConfig, pretrain
 from .recipe import ExportTarget, Recipe, RecipeRun
+from .schedule import Schedule
+from .sources import SourceSpec
 
-__all__ = ["BUNDLED_RECIPE", "ExportTarget", "Recipe", "evaluate_pair", "model_card", "read_recipe", "run_recipe"]
+__all__ = [
+    "BUNDLED_RECIPE",
+    "ExportTarget",
+    "LoopConfig",
+    "PretrainConfig",
+    "Recipe",
+    "Schedule",
+    "SourceSpec",
+    "evaluate_pair",
+    "model_card",
+    "pretrain",
+    "read_recipe",
+    "run_recipe",
+]
 
 transformers_logging.disable_progress_bar()  # ours are shown instead
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from .evaluate import evaluate
+from .pretrain import pretrain
 from .run import run
 
 app = typer.Typer(
@@ -14,5 +15,5 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Train a target and its draft from a recipe, or evaluate a draft.",
 )
-for _subcommand in (run, evaluate):
+for _subcommand in (pretrain, run, evaluate):
     app.command()(_subcommand)
