@@ -22,10 +22,14 @@ from .drafting import read_source, run_alignment
 from .evaluate import HeldOut, evaluate_at, evaluate_pair, read_temperatures
 from .forecast import Forecast, total
 from .generate import AlignmentJob, Settings, run_alignment_job
+from .loop import LoopConfig
 from .page import write_page
 from .pipeline import Pipeline, Tools
 from .planning import plan_recipe
+from .pretrain import PretrainConfig, pretrain
 from .recipe import AlignSection, Recipe
+from .schedule import Schedule
+from .sources import SourceSpec
 from .stages import stage_facts
 
 __all__ = [
@@ -34,14 +38,19 @@ __all__ = [
     "AlignmentJob",
     "Forecast",
     "HeldOut",
+    "LoopConfig",
     "Pipeline",
+    "PretrainConfig",
     "Recipe",
+    "Schedule",
     "Settings",
+    "SourceSpec",
     "Tools",
     "evaluate_at",
     "evaluate_pair",
     "model_card",
     "plan_recipe",
+    "pretrain",
     "read_recipe",
     "read_source",
     "read_temperatures",

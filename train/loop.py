@@ -144,7 +144,7 @@ def train(
     """Train `model` in place until `config.steps`, or until asked to stop; go on from the newest checkpoint in `out`.
 
     batches: endless global batches of `config.batch` rows. recipe: what else decides the result (data, model); kept in
-    checkpoints and compared. heldout: batches for a held-out loss; its rows must divide among the processes.
+    checkpoints and compared. heldout: batches for a held-out loss.
     Writes metrics.csv, evaluations.csv and checkpoints/ below `out`.
 
     Raises EdgespecError: a checkpoint of another recipe; a loss that is not finite (the step is not taken, the last
@@ -285,17 +285,18 @@ class _Run:
             optimizer.zero_grad(set_to_none=True)
         return loss_value, norm, dict(zip(names, total[1:-1], strict=True)), stop
 
-    def _parts(self, batch: Batch) -> Iterator[tuple[Batch, float]]:
-        """This process's micro-batches of a global batch, each with its share of the batch's tokens that count."""
-        rows = len(batch["input_ids"])
-        if rows % self._accelerator.num_processes:
-            raise EdgespecError(
-                f"a batch has {rows} rows, which do not divide among {self._accelerator.num_processes} processes"
-            )
-        mine = rows // self._accelerator.num_processes
-        start = self._accelerator.process_index * mine
+    def _parts(self, batch: Batch, uneven: bool = False) -> Iterator[tuple[Batch, float]]:
+        """This process's micro-batches of a global batch, each with its share of the batch's tokens that count.
+        uneven: rows that do not divide among the processes are all done by each, at a share of the weight."""
+        rows, processes = len(batch["input_ids"]), self._accelerator.num_processes
+        mine, start = rows // processes, self._accelerator.process_index * (rows // processes)
+        repeats = 1
+        if rows % processes and uneven:
+            mine, start, repeats = rows, 0, processes
+        elif rows % processes:
+            raise EdgespecError(f"a batch has {rows} rows, which do not divide among {processes} processes")
         counts = batch["loss_mask"][:, 1:].sum(1) if "loss_mask" in batch else torch.ones(rows, dtype=torch.long)
-        whole = max(1, int(counts.sum()))
+        whole = max(1, int(counts.sum()) * repeats)
         size = min(self._share, mine)
         for first in range(start, start + mine, size):
             chosen = slice(first, min(first + size, start + mine))
@@ -315,7 +316,7 @@ class _Run:
         self._unit.eval()
         total = torch.zeros(1, dtype=torch.float64)
         for batch in heldout:
-            for part, weight in self._parts(batch):
+            for part, weight in self._parts(batch, uneven=True):
                 total += weight * float(self._unit(part)[0]) / len(heldout)
         self._unit.train()
         return self._summed(total)[0]

@@ -7,6 +7,7 @@ import typer
 from .align import align
 from .evaluate import evaluate
 from .generate import generate
+from .pretrain import pretrain
 from .run import run
 
 app = typer.Typer(
@@ -16,5 +17,5 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Train a target and its draft from a recipe, or evaluate a draft.",
 )
-for _subcommand in (run, generate, align, evaluate):
+for _subcommand in (run, pretrain, generate, align, evaluate):
     app.command()(_subcommand)

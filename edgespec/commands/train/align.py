@@ -12,7 +12,7 @@ from ...console import Terminal
 from ...errors import EdgespecError
 from ...stages import load_stage
 from .evaluate import heldout_prompts
-from .options import JsonOption
+from .options import JsonOption, count
 
 
 def align(
@@ -26,7 +26,7 @@ def align(
     online: Annotated[
         bool, typer.Option("--online", help="Ask the target at every step, not what was cached.")
     ] = False,
-    tokens: Annotated[float, typer.Option(help="Tokens to train on, padding included.", min=1)] = 1e7,
+    tokens: Annotated[str, typer.Option(help="Budget, padding included: 5M, 1B, ...")] = "10M",
     batch: Annotated[int, typer.Option(help="Rows of a step, over all processes.", min=1)] = 16,
     micro_batch: Annotated[int | None, typer.Option(help="Rows of a pass on one process.", min=1)] = None,
     length: Annotated[int, typer.Option(help="Tokens of a row; longer answers are cut.", min=2)] = 512,
@@ -63,7 +63,7 @@ def align(
         stage.AlignSection(
             loss=loss,
             online=online,
-            tokens=int(tokens),
+            tokens=count(tokens),
             batch=batch,
             micro_batch=micro_batch,
             length=length,
