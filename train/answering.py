@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ from .sequence import TorchModel
 
 SET = "set"
 """The alignment set, below the stage's folder."""
-_IR = "ir"
 
 
 def answer(
@@ -40,7 +38,7 @@ def answer(
     section: GenerateSection,
     target: str,
     corpus: Path,
-    export_target: Callable[[str, Path], Path],
+    exported: Path,
     *,
     made_from: str,
     seed: int,
@@ -48,8 +46,7 @@ def answer(
 ) -> Mapping[str, Any]:
     """Let the checkpoint `target` answer, into `folder`/set; goes on where it stopped.
 
-    export_target: (checkpoint, folder to make) -> what openvino-genai loads. made_from: hash of all that decides the
-    answers, for the set's card.
+    exported: what openvino-genai loads of it. made_from: hash of all that decides the answers, for the set's card.
     """
     tokenizer = load_tokenizer(target)
     settings = Settings(
@@ -61,7 +58,7 @@ def answer(
         seed=seed,
     )
     inputs = {"made_from": made_from}
-    writer = _open(folder / _IR, section, target, export_target)
+    writer = _open(section, target, exported)
     try:
         prompts: Iterable[Prompt | Sequence[int]]
         if section.prompts == "corpus":
@@ -81,15 +78,12 @@ def answer(
     if section.top_k_logits:
         model = load_model(target, dtype=torch.float32).eval()
         write_top_k(folder / SET, TorchModel(model), section.top_k_logits, progress=progress)
-    shutil.rmtree(folder / _IR, ignore_errors=True)
     return vars(report)
 
 
-def _open(ir: Path, section: GenerateSection, target: str, export_target: Callable[[str, Path], Path]) -> Writer:
+def _open(section: GenerateSection, target: str, exported: Path) -> Writer:
     if section.engine == "vllm":
         return VllmWriter(target)
     if section.engine == "transformers":
         return TransformersWriter(target)
-    if not ir.is_dir():
-        export_target(target, ir)
-    return OpenVinoWriter(ir / "target", device=section.device)
+    return OpenVinoWriter(exported, device=section.device)

@@ -97,6 +97,8 @@ def _stage(recipe: Recipe, name: str, made: bool, known: Known) -> Forecast:
     if name.startswith("target-"):
         phase = recipe.target.phases[int(name.removeprefix("target-")) - 1]
         return Forecast(name, made, seconds=None if phase.minutes is None else 60 * phase.minutes)
+    if name == "exported-target" and known.target is not None:
+        return Forecast(name, made, 0, 0.0, disk_bytes=2 * known.target.weights, memory_bytes=2 * known.target.weights)
     if name in ("init", "shipped-draft") and known.draft is not None:
         each = 4 if name == "init" else 2
         return Forecast(name, made, 0, 0.0, disk_bytes=each * known.draft.weights)

@@ -41,7 +41,7 @@ def write_page(work: Path, stages: Sequence[str], title: str) -> Path:
     acceptance = acceptance_rows(facts.get("evaluate", {}))
     head = ["draft", "temperature", "task", "acceptance_rate", "low", "high", "alpha", "block_efficiency", "mbsu"]
     write_atomically(work / "acceptance.csv", _csv(head, acceptance))
-    parts = [_table("Stages", ["stage", *_FACTS], stage_rows(facts))]
+    parts = [_table("Stages", *_without_empty(["stage", *_FACTS], stage_rows(facts)))]
     if acceptance:
         parts.append(_acceptance(facts["evaluate"]["drafts"]))
     for name in facts:
@@ -54,6 +54,12 @@ def write_page(work: Path, stages: Sequence[str], title: str) -> Path:
 def stage_rows(facts: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
     """A row a stage; None where it has no such figure."""
     return [[name, *(known.get(column) for column in _FACTS)] for name, known in facts.items()]
+
+
+def _without_empty(head: Sequence[str], rows: list[list[Any]]) -> tuple[list[str], list[list[Any]]]:
+    """The table without columns that hold nothing."""
+    kept = [place for place in range(len(head)) if any(row[place] is not None for row in rows)]
+    return [head[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
 def acceptance_rows(evaluated: Mapping[str, Any]) -> list[list[Any]]:

@@ -31,7 +31,8 @@ from .answering import SET, answer
 from .drafting import align_draft, pretrain_draft, service_on
 from .evaluate import HeldOut, Service, evaluate_at
 from .from_nothing import make_corpus, train_phase
-from .models import checkpoint_in, load_model, load_tokenizer
+from .init import init
+from .models import MODEL, checkpoint_in, load_model, load_tokenizer
 from .recipe import EvaluateSection, PretrainSection, Recipe, Source
 from .ship import index_training_text, ship
 from .stages import Stage, inputs_hash, is_made, run_stage
@@ -41,12 +42,12 @@ from .stages import Stage, inputs_hash, is_made, run_stage
 class Tools:
     """What other stages of edgespec do for a recipe; the command hands them in.
 
-    export_target: (checkpoint, folder to make) -> the pair's target directory in it. export_pair: (target, draft,
-    folder to make) -> the pair. prompts: a suite's name or a file -> held-out prompts.
+    export: (checkpoint, folder to make) -> the directory in it that OpenVINO runs. pair: (target, draft, folder to
+    make), both exported -> the pair. prompts: a suite's name or a file -> held-out prompts.
     """
 
-    export_target: Callable[[str, Path], Path]
-    export_pair: Callable[[str, str, Path], Pair]
+    export: Callable[[str, Path], Path]
+    pair: Callable[[Path, Path, Path], Pair]
     prompts: Callable[[str], list[HeldOut]]
 
 
@@ -109,6 +110,10 @@ class Pipeline:
                 inputs = [section, *self._data(section.data), draft, seed]
                 yield Stage(name, inputs, partial(self._pretrain, section=section, draft=draft), True)
                 draft = work / name
+        exported = work / "exported-target"
+        by_openvino = recipe.generate is not None and recipe.generate.engine == "openvino"
+        if by_openvino or recipe.evaluate:
+            yield Stage(exported.name, [target], self._export)
         if recipe.generate:
             prompts: list[Any] = [corpus] if recipe.generate.prompts == "corpus" else []
             if Path(recipe.generate.prompts).is_file():
@@ -162,10 +167,16 @@ class Pipeline:
         named = zip(sources, paths, strict=True)
         return [path if part.source == "corpus" or path.exists() else part.source for part, path in named]
 
-    def _init(self, folder: Path) -> Mapping[str, Any]:
-        from ._temp_init import init_draft
+    def _export(self, folder: Path) -> Mapping[str, Any]:
+        ready = self.tools.export(self.target, folder / "pair")
+        return {"bytes": _size(ready)}
 
-        return init_draft(self.target, folder, self.recipe.init, self.recipe.seed)
+    @property
+    def _exported(self) -> Path:
+        return self.work / "exported-target" / "pair" / "target"
+
+    def _init(self, folder: Path) -> Mapping[str, Any]:
+        return init(self.target, self.recipe.init.config(self.recipe.seed), folder / MODEL, self.progress)
 
     def _pretrain(self, folder: Path, section: PretrainSection, draft: Path) -> Mapping[str, Any]:
         service = self._service() if section.evaluate_every else None
@@ -186,7 +197,7 @@ class Pipeline:
             self.recipe.generate,
             self.target,
             self.work / "corpus",
-            self.tools.export_target,
+            self._exported,
             made_from=inputs_hash(inputs),
             seed=self.recipe.seed,
             progress=self.progress,
@@ -221,7 +232,8 @@ class Pipeline:
         prompts = self.tools.prompts(section.prompts)
         found = {}
         for name in self.drafts():
-            pair = self.tools.export_pair(self.target, str(checkpoint_in(self.work / name)), folder / f"pair-{name}")
+            draft = self.tools.export(str(checkpoint_in(self.work / name)), folder / f"draft-{name}")
+            pair = self.tools.pair(self._exported, draft, folder / f"pair-{name}")
             found[name] = evaluate_at(
                 pair,
                 prompts,
@@ -232,7 +244,8 @@ class Pipeline:
                 seed=self.recipe.seed,
                 progress=self.progress,
             )
-            shutil.rmtree(pair.root, ignore_errors=True)
+            for made in (draft.parent, pair.root):
+                shutil.rmtree(made, ignore_errors=True)
         return {"drafts": found}
 
     def _ship(self, folder: Path, last: Path, corpus: Path | None, answers: Path | None) -> Mapping[str, Any]:

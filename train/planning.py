@@ -15,6 +15,7 @@ from .from_nothing import target_config
 from .models import checkpoint_in
 from .pipeline import Pipeline
 from .precision import matmul_rate
+from .shapes import choose_shape, draft_config, spread, text_config
 
 
 def plan_recipe(pipeline: Pipeline, rate: Callable[[], float] | None = None) -> list[Forecast]:
@@ -50,14 +51,20 @@ def _target_config(pipeline: Pipeline) -> Any:
 
 def _sized_draft(pipeline: Pipeline, target: Any) -> Sizes | None:
     """Of the draft as it is, or as it will be."""
-    from ._temp_init import draft_config
-
     made = checkpoint_in(pipeline.work / "init")
     if (made / "config.json").is_file():
         return _sized(AutoConfig.from_pretrained(made))
-    if target is None or pipeline.recipe.init.shape is None:
+    if target is None:
         return None
-    return _sized(draft_config(target, pipeline.recipe.init.shape))
+    wide, config = text_config(target), pipeline.recipe.init.config(pipeline.recipe.seed)
+    copied = config.beginning != "scratch"
+    shape = config.shape
+    if shape is None:
+        assert config.parameters is not None
+        hidden = wide.hidden_size if config.beginning == "copy" else None
+        shape = choose_shape(wide, config.parameters, config.head, copied, hidden)
+    layers = list(config.layers) if config.layers else spread(shape.layers, wide.num_hidden_layers)
+    return _sized(draft_config(wide, shape, layers, config.head, copied))
 
 
 def _sized(config: Any) -> Sizes:

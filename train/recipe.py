@@ -22,7 +22,9 @@ from typing_extensions import Self
 
 from edgespec.errors import EdgespecError
 
+from .init import InitConfig
 from .losses import Mix
+from .shapes import Shape
 from .timed import Budget
 from .timed import Schedule as TimedSchedule
 
@@ -101,19 +103,47 @@ class TargetSection(Section):
 
 
 class InitSection(Section):
-    """The draft's shape. shape: LAYERSxHIDDEN; params: such as 50M; one of them. copy_layers: layers of the target to
-    start from instead of random weights; copy_embeddings: the target's, projected where widths differ."""
+    """The draft's first form, as edgespec train init takes it. shape: LAYERSxHIDDEN; params: such as 50M; one of them.
+    from_target: scratch (random weights), copy (chosen layers as they are) or project (the same, made narrower).
+    layers: which ones, evenly spread unless given. head: tied to the embedding, untied, or as the target's."""
 
     shape: str | None = None
     params: str | None = None
-    copy_layers: list[int] | None = None
-    copy_embeddings: bool = False
+    from_target: Literal["scratch", "copy", "project"] = "scratch"
+    layers: list[int] | None = None
+    head: Literal["tied", "untied", "target"] = "target"
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
         if (self.shape is None) == (self.params is None):
             raise ValueError("give either shape (LAYERSxHIDDEN) or params (such as 50M)")
+        self.config(0)
         return self
+
+    def config(self, seed: int) -> InitConfig:
+        """Raises ValueError for what cannot be a draft."""
+        try:
+            return InitConfig(
+                shape=Shape.parse(self.shape) if self.shape else None,
+                parameters=_count(self.params) if self.params else None,
+                beginning=self.from_target,
+                layers=tuple(self.layers) if self.layers else None,
+                head=self.head,
+                seed=seed,
+            )
+        except EdgespecError as error:
+            raise ValueError(str(error)) from error
+
+
+def _count(text: str) -> int:
+    """`50M` as a number."""
+    units = {"k": 1e3, "m": 1e6, "b": 1e9}
+    unit = text.strip()[-1:].lower()
+    number = text.strip()[:-1] if unit in units else text
+    try:
+        return int(float(number) * units.get(unit, 1))
+    except ValueError:
+        raise EdgespecError(f"params is '{text}'; give a number such as 50M or 1.5B") from None
 
 
 class Source(Section):

@@ -449,7 +449,9 @@ def test_magpie_lets_the_target_write_the_request(chat_tokenizer: Any, tokenizer
             texts = [f" print({request.index % 5})</user>\nleft over" for request in requests]
             return [Answer(list(chat_tokenizer(text)["input_ids"]), "length") for text in texts]
 
-    found = list(write_own_prompts(tmp_path, Magpie(), chat_tokenizer, 12, replace(SETTINGS, shard=4), inputs={}))
+    found = list(
+        write_own_prompts(tmp_path / "prompts", Magpie(), chat_tokenizer, 12, replace(SETTINGS, shard=4), inputs={})
+    )
     assert [prompt.text for prompt in found] == [f"print({index})" for index in range(5)], "repeats are dropped"
     assert all(prompt.chat and prompt.task == "self-written" for prompt in found)
     assert next(iter(read_answers(tmp_path / "prompts"))).prompt == "<user>"

@@ -24,9 +24,6 @@ from .prompts import Prompt, encode, magpie_prefix, written_request
 from .request import Answer, Request, Writer, Written, per_request_seed
 from .shards import done_shards, open_set, read_table, write_shard
 
-SELF_WRITTEN = "prompts"
-"""Below a set's folder, the set of the requests that the target wrote itself."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -114,8 +111,8 @@ def write_own_prompts(
     temperature: float = 1.0,
     progress: Progress = SILENT,
 ) -> Iterator[Prompt]:
-    """Up to `count` requests that the target writes itself (Magpie), kept below `folder`; fewer where it repeats
-    itself.
+    """Up to `count` requests that the target writes itself (Magpie), kept as a set of their own at `folder`; fewer
+    where it repeats itself.
 
     Raises EdgespecError when it writes none that is a request.
     """
@@ -137,10 +134,10 @@ def write_own_prompts(
         for index in range(count)
     )
     own = {**inputs, "self_written": count, "temperature": temperature}
-    _write(folder / SELF_WRITTEN, writer, requests, tokenizer, settings, own, progress)
+    _write(folder, writer, requests, tokenizer, settings, own, progress)
     chat = bool(getattr(tokenizer, "chat_template", None))
     found = 0
-    for shard in done_shards(folder / SELF_WRITTEN):
+    for shard in done_shards(folder):
         for row in read_table(shard, ["answer"]):
             text = written_request(row["answer"], behind)
             if text:

@@ -63,7 +63,7 @@ def align(
         stage.AlignSection(
             loss=loss,
             online=online,
-            tokens=count(tokens),
+            tokens=count(tokens, "--tokens"),
             batch=batch,
             micro_batch=micro_batch,
             length=length,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +29,7 @@ def run(
     terminal = Terminal(json_output)
     stage = load_stage("train")
     read = stage.read_recipe(recipe)
-    pipeline = stage.Pipeline(read, out, _tools(stage, terminal), terminal)
+    pipeline = stage.Pipeline(read, out, recipe_tools(terminal), terminal)
     if plan:
         lines = stage.plan_recipe(pipeline)
         whole = stage.total(lines)
@@ -56,17 +55,18 @@ def run(
     terminal.answer({"stages": made, "card": str(card), "page": str(page), "acceptance": documents})
 
 
-def _tools(stage: Any, terminal: Terminal) -> Any:
-    def export_target(checkpoint: str, folder: Path) -> Path:
+def recipe_tools(terminal: Terminal) -> Any:
+    """What a recipe needs of other stages."""
+
+    def export(checkpoint: str, folder: Path) -> Path:
         made: Pair = load_stage("export").export_pair(checkpoint, None, folder, progress=terminal)
         return made.target
 
-    def export_pair(target: str, draft: str, folder: Path) -> Pair:
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
-        made: Pair = load_stage("export").export_pair(target, draft, folder, progress=terminal)
+    def pair(target: Path, draft: Path, folder: Path) -> Pair:
+        made: Pair = load_stage("export").adopt_pair(target, draft, folder, progress=terminal)
         return made
 
-    return stage.Tools(export_target, export_pair, heldout_prompts)
+    return load_stage("train").Tools(export, pair, heldout_prompts)
 
 
 def _show_plan(lines: list[Any], whole: dict[str, Any], terminal: Terminal) -> None:
