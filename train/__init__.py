@@ -13,21 +13,26 @@ from edgespec.progress import SILENT, Progress
 
 from .card import model_card
 from .evaluate import evaluate_pair
+from .init import InitConfig, init
 from .loop import LoopConfig
 from .pretrain import PretrainConfig, pretrain
 from .recipe import ExportTarget, Recipe, RecipeRun
 from .schedule import Schedule
+from .shapes import Shape
 from .sources import SourceSpec
 
 __all__ = [
     "BUNDLED_RECIPE",
     "ExportTarget",
+    "InitConfig",
     "LoopConfig",
     "PretrainConfig",
     "Recipe",
     "Schedule",
+    "Shape",
     "SourceSpec",
     "evaluate_pair",
+    "init",
     "model_card",
     "pretrain",
     "read_recipe",

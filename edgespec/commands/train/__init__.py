@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from .evaluate import evaluate
+from .init import init
 from .pretrain import pretrain
 from .run import run
 
@@ -13,7 +14,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    help="Train a target and its draft from a recipe, or evaluate a draft.",
+    help="Make a draft for a target: init, pretrain, evaluate; or a whole recipe: run.",
 )
-for _subcommand in (pretrain, run, evaluate):
+for _subcommand in (init, pretrain, run, evaluate):
     app.command()(_subcommand)
