@@ -22,6 +22,7 @@ from .drafting import read_source, run_alignment
 from .evaluate import HeldOut, evaluate_at, evaluate_pair, read_temperatures
 from .forecast import Forecast, total
 from .generate import AlignmentJob, Settings, run_alignment_job
+from .init import InitConfig, init
 from .loop import LoopConfig
 from .page import write_page
 from .pipeline import Pipeline, Tools
@@ -29,6 +30,7 @@ from .planning import plan_recipe
 from .pretrain import PretrainConfig, pretrain
 from .recipe import AlignSection, Recipe
 from .schedule import Schedule
+from .shapes import Shape
 from .sources import SourceSpec
 from .stages import stage_facts
 
@@ -38,16 +40,19 @@ __all__ = [
     "AlignmentJob",
     "Forecast",
     "HeldOut",
+    "InitConfig",
     "LoopConfig",
     "Pipeline",
     "PretrainConfig",
     "Recipe",
     "Schedule",
     "Settings",
+    "Shape",
     "SourceSpec",
     "Tools",
     "evaluate_at",
     "evaluate_pair",
+    "init",
     "model_card",
     "plan_recipe",
     "pretrain",

@@ -7,6 +7,7 @@ import typer
 from .align import align
 from .evaluate import evaluate
 from .generate import generate
+from .init import init
 from .pretrain import pretrain
 from .run import run
 
@@ -15,7 +16,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    help="Train a target and its draft from a recipe, or evaluate a draft.",
+    help="Make a draft for a target: a whole recipe (run), or its stages one by one.",
 )
-for _subcommand in (run, pretrain, generate, align, evaluate):
+for _subcommand in (run, init, pretrain, generate, align, evaluate):
     app.command()(_subcommand)
