@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from edgespec.errors import EdgespecError
 from edgespec.progress import SILENT, Progress
@@ -26,7 +27,7 @@ from .batches import Batch, Batches, Position
 from .evaluate import Service
 from .generate import Written, read_answers, read_top_k
 from .loop import LoopConfig, Outcome, Snapshot, train
-from .losses import Head, Mix, TargetView, mixed_loss
+from .losses import AskedTarget, Head, Mix, TargetView, mixed_loss
 
 PAD = 32
 """Rows are as long as a multiple of this: few shapes, so a compiled model is compiled few times."""
@@ -230,13 +231,13 @@ def hidden_states(model: torch.nn.Module, ids: torch.Tensor) -> tuple[torch.Tens
 
 def _view(
     batch: Batch, told: torch.Tensor, inputs: torch.Tensor, target: torch.nn.Module | None, mix: Mix
-) -> TargetView | None:
+) -> TargetView | AskedTarget | None:
     """What the target says at the places `told`."""
     if target is not None:
         with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
-            rows, head = hidden_states(target, inputs.to(next(target.parameters()).device))
-            logits = rows[told] if head is None else head(rows[told])
-            return TargetView(torch.log_softmax(logits.float(), dim=-1).to(inputs.device))
+            rows, head = hidden_states(target, inputs)
+            chosen = rows[told]
+            return AskedTarget(chosen, head) if head else TargetView(torch.log_softmax(chosen.float(), dim=-1))
     if mix.needs_target and "target_ids" in batch:
         return TargetView(batch["target_log_probs"][:, 1:][told], batch["target_ids"][:, 1:][told])
     return None
@@ -290,7 +291,7 @@ def align(
     batches = Mixture(parts.train, config.loop.batch, config.loop.seed, pretraining, extra)
     heldout = _heldout_batches(parts.heldout, config.loop.batch)
     if target is not None:
-        target.eval()
+        target.eval().to(Accelerator().device)
     loss_fn = alignment_loss(mix, target, chunk=config.chunk)
     own = {"align": {name: value for name, value in asdict(config).items() if name not in ("loop", "chunk")}}
     return train(
@@ -313,6 +314,7 @@ def in_service(service: Service) -> Callable[[int, Snapshot], dict[str, float | 
     def hook(step: int, snapshot: Snapshot) -> dict[str, float | None]:
         copy = type(snapshot.model)(snapshot.model.config)
         copy.load_state_dict(snapshot.weights)
+        copy.to(service.device)
         figures: dict[str, float | None] = {}
         for document in service(copy):
             at = f"t{document['temperature']:g}"

@@ -200,6 +200,12 @@ class Service:
         if not self._prompts:
             raise EdgespecError("there is no prompt to judge the draft by; give at least one")
 
+    @property
+    def device(self) -> torch.device:
+        """Where the target is."""
+        found: torch.device = next(self._target.model.parameters()).device
+        return found
+
     def __call__(self, draft: torch.nn.Module) -> list[dict[str, Any]]:
         """One document as `evaluate_pair`'s for each temperature. The draft's mode and random state are left alone."""
         was_training = draft.training

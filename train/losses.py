@@ -50,6 +50,10 @@ REST_FLOOR = 1e-6
 """The least that the target's probability of "any other token" is taken for."""
 
 
+Head = Callable[[torch.Tensor], torch.Tensor]
+"""[n, width] -> logits [n, vocabulary]."""
+
+
 @dataclass(frozen=True)
 class TargetView:
     """What is known of the target's next-token distribution at n positions.
@@ -64,6 +68,24 @@ class TargetView:
     def rows(self, start: int, stop: int) -> TargetView:
         indices = None if self.indices is None else self.indices[start:stop]
         return TargetView(self.log_probs[start:stop], indices)
+
+    def seen(self) -> TargetView:
+        return self
+
+
+@dataclass(frozen=True)
+class AskedTarget:
+    """The target's hidden states [n, width] and its head: its whole distribution exists for a chunk at a time only."""
+
+    hidden: torch.Tensor
+    head: Head
+
+    def rows(self, start: int, stop: int) -> AskedTarget:
+        return AskedTarget(self.hidden[start:stop], self.head)
+
+    def seen(self) -> TargetView:
+        with torch.no_grad(), torch.autocast(self.hidden.device.type, enabled=False):
+            return TargetView(torch.log_softmax(self.head(self.hidden).float(), dim=-1))
 
 
 def outcomes(log_q: torch.Tensor, target: TargetView) -> tuple[torch.Tensor, torch.Tensor]:
@@ -152,14 +174,10 @@ class Mix:
         return " + ".join(name if weight == 1 else f"{weight:g}*{name}" for name, weight in self.weights)
 
 
-Head = Callable[[torch.Tensor], torch.Tensor]
-"""[n, width] -> logits [n, vocabulary]."""
-
-
 def mixed_loss(
     rows: torch.Tensor,
     tokens: torch.Tensor,
-    target: TargetView | None,
+    target: TargetView | AskedTarget | None,
     mix: Mix,
     *,
     head: Head | None = None,
@@ -199,7 +217,7 @@ def mixed_loss(
 
 
 def _sums(
-    rows: torch.Tensor, tokens: torch.Tensor, target: TargetView | None, mix: Mix, head: Head | None
+    rows: torch.Tensor, tokens: torch.Tensor, target: TargetView | AskedTarget | None, mix: Mix, head: Head | None
 ) -> dict[str, torch.Tensor]:
     """Over one chunk's positions: each loss's sum, `overlap`, and of tvd++ how many outcomes were rewarded, of how
     many."""
@@ -211,7 +229,7 @@ def _sums(
         found["ce"] = -log_q.gather(-1, tokens[:, None]).sum()
     if target is None:
         return found
-    log_p, log_q = outcomes(log_q, target)
+    log_p, log_q = outcomes(log_q, target.seen())
     with torch.no_grad():
         found["overlap"] = overlap(log_p, log_q).sum()
     for name in names:
