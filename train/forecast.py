@@ -1,7 +1,7 @@
 """What a recipe will take, said before anything starts: tokens, FLOPs, time on this machine, disk and memory.
 
-Times come from a rate measured here and now: matrix products of the size that training makes (precision.matmul_rate),
-times the share of it that training and generating reach on a whole. They are good to a factor of two, not to a minute.
+Times come from rates measured here and now: a few steps of the draft itself for training, matrix products for answering
+(precision.matmul_rate) times a share. They are good to a factor of two, not to a minute.
 
 Sources: 6 N FLOPs a token for training and 2 N for a forward pass, N the weights in matrix products (Kaplan et al.
 2020, arXiv:2001.08361); the embedding's table is looked up, not multiplied, but a tied head is.
@@ -15,10 +15,9 @@ from typing import Any
 
 from .recipe import AlignSection, Recipe, Steps
 
-TRAINING_SHARE = 0.30
-"""Of the matmul rate, in training: seen on two CPU cores for models of 3 to 50 M weights, see LOG.md."""
 ANSWERING_SHARE = 0.10
-"""Of the matmul rate, in writing answers: each pass has a token or so from each of a few dozen texts."""
+"""Of the matmul rate, in writing answers: each pass has a token or so from each of a few dozen texts. A guess to the
+slow side; an engine with a quantized target is faster."""
 ADAMW_BYTES = 16
 """A weight in training: f32 value, gradient, and two moments."""
 CHECKPOINT_BYTES = 12
@@ -49,13 +48,14 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Known:
-    """What a forecast starts from. target, draft: their sizes, None when not known yet. flops_per_second: of training's
-    matrix products on this machine, measured. vocabulary: tokens."""
+    """What a forecast starts from. target, draft: their sizes, None when not known yet. training_flops: a second, in
+    training the draft on this machine; matmul_flops: in matrix products. vocabulary: tokens."""
 
     target: Sizes | None
     draft: Sizes | None
     vocabulary: int
-    flops_per_second: float
+    training_flops: float
+    matmul_flops: float
 
 
 def sizes(model: Any) -> Sizes:
@@ -92,7 +92,7 @@ def _stage(recipe: Recipe, name: str, made: bool, known: Known) -> Forecast:
             flops += 2.0 * size.multiplied * (tokens + read)
         disk = tokens * (8 + TOP_K_BYTES * (asked.top_k_logits or 0))
         memory = None if size is None else 4 * size.weights
-        seconds = None if flops is None else flops / (known.flops_per_second * ANSWERING_SHARE)
+        seconds = None if flops is None else flops / (known.matmul_flops * ANSWERING_SHARE)
         return Forecast(name, made, tokens, flops, seconds, disk, memory)
     if name.startswith("target-"):
         phase = recipe.target.phases[int(name.removeprefix("target-")) - 1]
@@ -119,7 +119,7 @@ def _training(name: str, made: bool, section: Steps, known: Known) -> Forecast:
             flops += 2.0 * known.target.multiplied * tokens
             memory += 4 * rows * section.length * known.vocabulary
     disk = 4 * known.draft.weights + 3 * CHECKPOINT_BYTES * known.draft.weights  # two kept, one being written
-    return Forecast(name, made, tokens, flops, flops / (known.flops_per_second * TRAINING_SHARE), disk, memory)
+    return Forecast(name, made, tokens, flops, flops / known.training_flops, disk, memory)
 
 
 def total(lines: Sequence[Forecast]) -> dict[str, float | None]:

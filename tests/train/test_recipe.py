@@ -29,6 +29,7 @@ from edgespec.train.from_nothing import corpus_texts
 from edgespec.train.generate import read_answers
 from edgespec.train.metrics import read_curve
 from edgespec.train.models import load_model
+from edgespec.train.planning import Rates, measured_rates
 from edgespec.train.recipe import Recipe
 from edgespec.train.ship import index_training_text
 from edgespec.train.stages import stage_facts
@@ -227,7 +228,7 @@ def test_the_card_tells_what_the_stages_recorded(work: Path, tmp_path: Path) -> 
 
 def test_a_plan_says_what_is_left_and_starts_nothing(work: Path, sources: Path, tmp_path: Path) -> None:
     pipeline = Pipeline(_recipe(tmp_path), tmp_path / "none", TOOLS)
-    lines = {line.stage: line for line in plan_recipe(pipeline, rate=lambda: 1e9)}
+    lines = {line.stage: line for line in plan_recipe(pipeline, rates=Rates(1e9, 4e9))}
     assert list(lines) == STAGES and not any(line.made for line in lines.values())
     assert not (tmp_path / "none").exists()
     draft = load_model(work / "init" / "model")
@@ -235,12 +236,14 @@ def test_a_plan_says_what_is_left_and_starts_nothing(work: Path, sources: Path, 
     if draft.get_output_embeddings().weight is not draft.get_input_embeddings().weight:
         multiplied -= draft.get_input_embeddings().weight.numel()
     assert lines["pretrain"].tokens == 2048 and lines["pretrain"].flops == 6 * multiplied * 2048
-    assert lines["pretrain"].seconds == pytest.approx(6 * multiplied * 2048 / (1e9 * 0.30))
+    assert lines["pretrain"].seconds == pytest.approx(6 * multiplied * 2048 / 1e9)
     assert lines["answers"].tokens == 24 * 8 and lines["answers"].disk_bytes == 24 * 8 * (8 + 8 * 4)
     whole = total(list(lines.values()))
     assert whole["tokens"] is not None and whole["tokens"] >= 2048 + 1024 + 1024
-    done = plan_recipe(Pipeline(_recipe(tmp_path), work, TOOLS), rate=lambda: 1e9)
+    done = plan_recipe(Pipeline(_recipe(tmp_path), work, TOOLS), rates=Rates(1e9, 4e9))
     assert all(line.made for line in done) and total(done)["flops"] is None
+    rates = measured_rates(draft.config)
+    assert 1e6 < rates.training < rates.matmul
 
 
 def test_the_recipes_that_come_along_read() -> None:
