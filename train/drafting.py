@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from .evaluate import HeldOut, Service
 from .generate.prompts import Prompt, encode
 from .loop import LoopConfig, Outcome
 from .losses import Mix
+from .metrics import EVALUATIONS, METRICS
 from .models import MODEL, load_model, load_tokenizer, require_same_vocabulary, stop_ids
 from .packing import PackedText, TextEncoder
 from .pretrain import RUN, PretrainConfig, pretrain
@@ -188,7 +190,8 @@ def _finished(out: Path, key: str) -> dict[str, Any] | None:
         if found.get("inputs") != key:
             raise EdgespecError(f"'{out}' holds another finished run; choose another output directory")
         return dict(found["facts"])
-    if out.is_dir() and any(out.iterdir()) and not (out / CHECKPOINTS).is_dir():
+    ours = {CHECKPOINTS, METRICS, EVALUATIONS, MODEL}
+    if out.is_dir() and any(path.name not in ours for path in out.iterdir() if not path.name.startswith(".")):
         raise EdgespecError(f"'{out}' holds files and no training that could go on; choose another output directory")
     return None
 
@@ -220,6 +223,7 @@ def finish(folder: Path, model: Any, tokenizer: Any, outcome: Outcome) -> dict[s
     """Write the checkpoint that an alignment came to; its facts. Raises EdgespecError when it is not over."""
     require_finished(outcome.finished, outcome.step, folder)
     if outcome.is_main:
+        shutil.rmtree(folder / MODEL, ignore_errors=True)  # of a run that was killed right here
         with staged_directory(folder / MODEL) as building:
             model.save_pretrained(building, state_dict=outcome.weights)
             tokenizer.save_pretrained(building)

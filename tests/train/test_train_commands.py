@@ -45,6 +45,10 @@ def test_answers_of_a_pair_align_a_draft_that_is_evaluated(
     aligned = _run(capsys, monkeypatch, *align)
     assert aligned["finished"] and aligned["step"] == 16 and (out / "model" / "model.safetensors").is_file()
     assert _run(capsys, monkeypatch, *align)["step"] == 16
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("precious")
+    foreign = [str(tmp_path / "mine") if word == out else word for word in align]
+    assert "holds files and no training that could go on" in _run(capsys, monkeypatch, *foreign)
     assert "holds another finished run" in _run(capsys, monkeypatch, *align, "--seed", 1)
 
     prompts = tmp_path / "held.jsonl"
