@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +21,17 @@ class OpenVinoWriter:
     name = "openvino"
     seeded = True
 
-    def __init__(self, target: Path, *, device: str = "CPU", concurrent: int = 32, cache_gb: int | None = None) -> None:
-        """target: a directory openvino-genai loads. cache_gb: of the KV cache; None lets it grow as needed.
+    def __init__(
+        self,
+        target: Path,
+        *,
+        device: str = "CPU",
+        concurrent: int = 32,
+        cache_gb: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """target: a directory openvino-genai loads. cache_gb: of the KV cache; None lets it grow as needed. settings:
+        OpenVINO properties.
 
         Raises EdgespecError when it does not load.
         """
@@ -35,7 +45,9 @@ class OpenVinoWriter:
         if cache_gb is not None:
             scheduler.cache_size = cache_gb
         try:
-            self._pipeline = openvino_genai.ContinuousBatchingPipeline(str(target), scheduler, require_device(device))
+            self._pipeline = openvino_genai.ContinuousBatchingPipeline(
+                str(target), scheduler, require_device(device), dict(settings or {})
+            )
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise EdgespecError(f"the target '{target}' could not be loaded on {device}: {reason}") from error
