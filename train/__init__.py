@@ -1,6 +1,14 @@
-"""Train a draft for a target (imported as edgespec.train): corpus, tokenizer, pretraining, generation, alignment.
+"""Train a draft for a target (imported as edgespec.train): init, pretraining, the target's own text, alignment.
 
 Sources: FastDraft (arXiv:2411.11055) and direct alignment (Goel et al. 2024, arXiv:2403.00858).
+
+recipe.py, pipeline.py, stages.py      a recipe, its stages, when one is skipped
+forecast.py, page.py                   what it will take, and what it came to
+loop.py and what it imports            the training loop
+sources.py, packing.py                 text to rows
+generate/                              the alignment set
+losses.py, align.py                    alignment
+evaluate.py                            acceptance, by real speculative decoding
 """
 
 from __future__ import annotations
@@ -9,13 +17,54 @@ from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
-from edgespec.progress import SILENT, Progress
-
 from .card import model_card
-from .evaluate import evaluate_pair
-from .recipe import ExportTarget, Recipe, RecipeRun
+from .drafting import read_source, run_alignment
+from .evaluate import HeldOut, evaluate_at, evaluate_pair, read_temperatures
+from .forecast import Forecast, total
+from .generate import AlignmentJob, Settings, run_alignment_job
+from .init import InitConfig, init
+from .loop import LoopConfig
+from .page import write_page
+from .pipeline import Pipeline, Tools
+from .planning import plan_recipe
+from .pretrain import PretrainConfig, pretrain
+from .recipe import AlignSection, Recipe
+from .schedule import Schedule
+from .shapes import Shape
+from .sources import SourceSpec
+from .stages import stage_facts
 
-__all__ = ["BUNDLED_RECIPE", "ExportTarget", "Recipe", "evaluate_pair", "model_card", "read_recipe", "run_recipe"]
+__all__ = [
+    "BUNDLED_RECIPE",
+    "AlignSection",
+    "AlignmentJob",
+    "Forecast",
+    "HeldOut",
+    "InitConfig",
+    "LoopConfig",
+    "Pipeline",
+    "PretrainConfig",
+    "Recipe",
+    "Schedule",
+    "Settings",
+    "Shape",
+    "SourceSpec",
+    "Tools",
+    "evaluate_at",
+    "evaluate_pair",
+    "init",
+    "model_card",
+    "plan_recipe",
+    "pretrain",
+    "read_recipe",
+    "read_source",
+    "read_temperatures",
+    "run_alignment",
+    "run_alignment_job",
+    "stage_facts",
+    "total",
+    "write_page",
+]
 
 transformers_logging.disable_progress_bar()  # ours are shown instead
 
@@ -25,9 +74,3 @@ BUNDLED_RECIPE = Path(__file__).parent / "recipes" / "bundled.yaml"
 def read_recipe(path: Path | None) -> Recipe:
     """The recipe at `path`, or the bundled pair's. Raises EdgespecError naming the key that is wrong."""
     return Recipe.read(path or BUNDLED_RECIPE)
-
-
-def run_recipe(recipe: Recipe, work: Path, export_target: ExportTarget, progress: Progress = SILENT) -> dict[str, str]:
-    """Run every stage not made yet; the directories of the target and the draft it ends with, ready to ship."""
-    target, draft = RecipeRun(recipe, work, export_target, progress).all()
-    return {"target": str(target), "draft": str(draft)}

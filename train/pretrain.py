@@ -1,186 +1,199 @@
-"""Pretraining on packed text: AdamW and Muon, a warm-up / stable / decay schedule, a budget in tokens or minutes."""
+"""Pretraining and continued pretraining: a checkpoint and text in, a checkpoint out.
+
+    run/
+      model/             the result, a directory that transformers loads; appears when the run is finished
+      run.json           what the run was and came to
+      metrics.csv        a row a step; evaluations.csv: the held-out loss and whatever a hook measures
+      checkpoints/       where a run that was stopped or killed goes on
+
+Continuing is the same with another run's model and other data: FastDraft's text, then code with a share of text
+(arXiv:2411.11055).
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as functional
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from edgespec import vocabulary
 from edgespec.errors import EdgespecError
+from edgespec.progress import SILENT, Progress
+from edgespec.staging import require_folder, staged_directory, write_atomically
 
-from .muon import Muon
+from .checkpoints import recipe_differences
+from .cross_entropy import next_token_loss
+from .loop import Hook, LoopConfig, Outcome, train
+from .packing import Held, PackedText, TextEncoder, heldout_batches
+from .sources import SourceSpec
 
-Report = Callable[["Progress"], None]
+MODEL = "model"
+RUN = "run.json"
 
 
 @dataclass(frozen=True)
-class Budget:
-    """How long to train: minutes of wall clock or optimizer steps, exactly one of them."""
+class PretrainConfig:
+    """tokens: the budget, rounded up to whole steps. length: tokens of a row. heldout_share: of the documents, by their
+    hash; heldout_rows: how many rows of them the held-out loss is taken over (0: none is held out)."""
 
-    minutes: float | None = None
-    steps: int | None = None
+    data: tuple[SourceSpec, ...]
+    tokens: int
+    length: int = 512
+    heldout_share: float = 0.01
+    heldout_rows: int = 64
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1))
 
     def __post_init__(self) -> None:
-        if (self.minutes is None) == (self.steps is None):
-            raise ValueError("a budget is either minutes or steps")
+        if not self.data:
+            raise EdgespecError("there is no data to train on; give at least one source")
+        if self.tokens < 1:
+            raise EdgespecError(f"the budget is {self.tokens} tokens; it must be at least 1")
+        if self.length < 8:
+            raise EdgespecError(f"rows of {self.length} tokens are too short to learn from; give at least 8")
 
-    def spent(self, seconds: float, steps: int) -> float:
-        """Share of the budget used after `seconds` and `steps`: 1 or more when it is spent."""
-        return seconds / (60 * self.minutes) if self.minutes else steps / (self.steps or 1)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Learning rates and their course over a stage's budget.
-
-    lr_matrices: Muon's rate for 2-D weights of the layers; lr_rest: AdamW's rate for embeddings and norms.
-    The rates rise over `warmup` of the budget, stay, and fall linearly to zero over the last `decay` of it.
-    """
-
-    lr_matrices: float = 0.02
-    lr_rest: float = 2e-3
-    warmup: float = 0.02
-    decay: float = 0.3
-    weight_decay: float = 0.01
-
-    def factor(self, done: float) -> float:
-        """Multiplier of both rates when `done` (0..1) of the budget is spent."""
-        if done < self.warmup:
-            return max(done, 1e-3) / self.warmup
-        if self.decay and done > 1 - self.decay:
-            return max(0.0, (1 - done) / self.decay)
-        return 1.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One step of training. `loss` is the mean cross-entropy in nats per token of that step's batch."""
-
-    step: int
-    tokens: int
-    seconds: float
-    loss: float
-    done: float
-    heldout_loss: float | None = None
-
-
-def pack(documents: list[list[int]], length: int, end_of_text: int) -> torch.Tensor:
-    """Token ids of all documents, each after an end-of-text mark, cut into rows: i64 [rows, length + 1]."""
-    stream: list[int] = []
-    for ids in documents:
-        stream.append(end_of_text)
-        stream.extend(ids)
-    rows = (len(stream) - 1) // length
-    flat = torch.tensor(stream[: rows * length + 1])
-    return torch.stack([flat[row * length : row * length + length + 1] for row in range(rows)])
-
-
-def batches(rows: torch.Tensor, batch: int, seed: int) -> Iterator[torch.Tensor]:
-    """Endless batches of rows [batch, length + 1], reshuffled at each pass over the data."""
-    generator = torch.Generator().manual_seed(seed)
-    while True:
-        order = torch.randperm(len(rows), generator=generator)
-        for start in range(0, len(order) - batch + 1, batch):
-            yield rows[order[start : start + batch]]
-
-
-def build_optimizers(model: torch.nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for embeddings, head and norms."""
-    matrices: list[torch.Tensor] = []
-    rest: list[torch.Tensor] = []
-    for name, parameter in model.named_parameters():
-        is_matrix = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
-        (matrices if is_matrix else rest).append(parameter)
-    return [
-        Muon(matrices, lr=schedule.lr_matrices, weight_decay=schedule.weight_decay),
-        torch.optim.AdamW(rest, lr=schedule.lr_rest, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
-    ]
+    def steps(self) -> int:
+        return -(-self.tokens // (self.loop.batch * self.length))
 
 
 def pretrain(
-    model: torch.nn.Module,
-    rows: torch.Tensor,
-    heldout: torch.Tensor,
-    schedule: Schedule,
+    checkpoint: Path,
+    config: PretrainConfig,
+    out: Path,
     *,
-    budget: Budget,
-    batch: int,
-    seed: int,
-    log: Path,
-    report: Report | None = None,
-    heldout_every: int = 50,
-    compiled: bool = False,
-) -> Progress:
-    """Train until `budget` is spent; append one JSON line a step to `log`; return the last step.
+    target: Path | None = None,
+    hook: Hook | None = None,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Train the checkpoint on `config.data` in the folder `out`; the facts of run.json, `finished` among them.
 
-    `rows` and `heldout` come from `pack`. `compiled` runs the model through torch.compile (on a CPU about 1.4 times as
-    fast after a minute's start; needs a C++ compiler). Raises EdgespecError when the loss is not finite or
-    the text is too short for a batch.
+    The same call goes on from the last checkpoint, and returns the facts at once when the run is finished.
+    target: its vocabulary is compared with the checkpoint's. Raises EdgespecError as `loop.train` does, and when there
+    is no text, rows are longer than the model's context, or a vocabulary is another one.
     """
-    if len(rows) < batch or not len(heldout):
+    loop = _with_steps(config)
+    if target is not None:
+        vocabulary.require_shared(target, checkpoint, str(target), str(checkpoint))
+    recipe = {
+        "model": _identity(checkpoint),
+        "data": [vars(source) for source in config.data],
+        "length": config.length,
+        "heldout": {"share": config.heldout_share, "rows": config.heldout_rows},
+    }
+    require_folder(out.absolute().parent, out.name)
+    if done := _finished(out, {**recipe, "loop": loop.recipe()}):
+        progress.say(f"'{out / MODEL}' is made already")
+        return done
+    text, heldout = _text(checkpoint, config, progress)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    _require_fit(model, text, config, checkpoint)
+    out.mkdir(exist_ok=True)
+    outcome = train(
+        model,
+        text,
+        next_token_loss,
+        loop,
+        out,
+        recipe=recipe,
+        heldout=heldout,
+        hook=hook,
+        progress=progress,
+        label=f"pretraining '{out.name}'",
+    )
+    facts = _facts(outcome, model, out)
+    if outcome.finished and outcome.is_main:
+        with staged_directory(out / MODEL, progress=progress) as building:
+            model.save_pretrained(building, state_dict=outcome.weights)
+            AutoTokenizer.from_pretrained(checkpoint).save_pretrained(building)
+        document = {"recipe": {**recipe, "loop": loop.recipe()}, "facts": facts}
+        write_atomically(out / RUN, json.dumps(document, indent=1) + "\n")
+    return facts
+
+
+def _with_steps(config: PretrainConfig) -> LoopConfig:
+    return replace(config.loop, steps=config.steps())
+
+
+def _text(checkpoint: Path, config: PretrainConfig, progress: Progress) -> tuple[PackedText, Sequence[Any]]:
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    held = Held(config.heldout_share) if config.heldout_rows and config.heldout_share else None
+    text = PackedText(
+        sources=tuple(spec.open() for spec in config.data),
+        weights=tuple(spec.weight for spec in config.data),
+        encode=TextEncoder(tokenizer),
+        length=config.length,
+        batch=config.loop.batch,
+        seed=config.loop.seed,
+        held=held,
+    )
+    heldout: Sequence[Any] = ()
+    if held:
+        with progress.task("choosing held-out documents"):
+            heldout = heldout_batches(text, held, config.heldout_rows)
+        if not heldout:
+            progress.say("the sources have too little text to hold any out: no held-out loss will be measured")
+    return text, heldout
+
+
+def _require_fit(model: Any, text: PackedText, config: PretrainConfig, checkpoint: Path) -> None:
+    longest = getattr(model.config, "max_position_embeddings", config.length)
+    if config.length > longest:
         raise EdgespecError(
-            f"the text makes {len(rows)} training rows and {len(heldout)} held-out rows, too few for batches of "
-            f"{batch}; give the recipe's corpus more sources or a larger share"
+            f"rows of {config.length} tokens do not fit into the context of '{checkpoint}', {longest} tokens; "
+            "give a shorter length"
         )
-    optimizers = build_optimizers(model, schedule)
-    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    model.train()
-    forward = compile_or_eager(model) if compiled else model
-    started = time.perf_counter()
-    tokens = 0
-    progress = Progress(0, 0, 0.0, math.nan, 0.0)
-    with log.open("a", encoding="utf-8") as lines:
-        for step, chunk in enumerate(batches(rows, batch, seed)):
-            done = budget.spent(time.perf_counter() - started, step)
-            if done >= 1:
-                break
-            factor = schedule.factor(done)
-            for optimizer, lrs in zip(optimizers, peaks, strict=True):
-                for group, lr in zip(optimizer.param_groups, lrs, strict=True):
-                    group["lr"] = lr * factor
-            loss = next_token_loss(forward, chunk)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-            tokens += chunk[:, 1:].numel()
-            value = loss.item()
-            if not math.isfinite(value):
-                raise EdgespecError(f"the loss is {value} at step {step}; lower the learning rates in the recipe")
-            held = heldout_loss(model, heldout) if heldout_every and step % heldout_every == heldout_every - 1 else None
-            progress = Progress(step, tokens, time.perf_counter() - started, value, done, held)
-            lines.write(json.dumps(asdict(progress)) + "\n")
-            lines.flush()
-            if report:
-                report(progress)
-    return progress
+    rows = model.get_input_embeddings().weight.shape[0]
+    largest = text.encode.largest_id()
+    if largest >= rows:
+        raise EdgespecError(
+            f"the tokenizer of '{checkpoint}' has ids up to {largest} and the model's embedding has {rows} rows: they "
+            "do not belong together; take the tokenizer that the model was made with"
+        )
 
 
-def compile_or_eager(model: torch.nn.Module) -> torch.nn.Module:
-    """`model` through torch.compile; what cannot be compiled (no C++ compiler, say) runs as it is."""
-    torch._dynamo.config.suppress_errors = True
-    compiled: torch.nn.Module = torch.compile(model)
-    return compiled
+def _facts(outcome: Outcome, model: Any, out: Path) -> dict[str, Any]:
+    tail = outcome.losses[-20:]
+    return {
+        "finished": outcome.finished,
+        "step": outcome.step,
+        "tokens": outcome.tokens,
+        "seconds": round(outcome.seconds, 1),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "loss": sum(tail) / len(tail) if tail else None,
+        "heldout_loss": outcome.heldout_loss,
+        "model": str(out / MODEL) if outcome.finished else None,
+    }
 
 
-def next_token_loss(model: torch.nn.Module, chunk: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy, nats per token, of rows [batch, length + 1]."""
-    logits = model(input_ids=chunk[:, :-1], use_cache=False).logits
-    return functional.cross_entropy(logits.flatten(0, 1).float(), chunk[:, 1:].flatten())
+def _finished(out: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
+    """run.json's facts when the run in `out` is finished; refuses when it was another one."""
+    if not (out / RUN).is_file():
+        return None
+    document = json.loads((out / RUN).read_text(encoding="utf-8"))
+    differences = recipe_differences(document["recipe"], json.loads(json.dumps(recipe)))
+    if differences:
+        raise EdgespecError(
+            f"'{out}' holds another finished run: {'; '.join(differences)}; choose another output directory"
+        )
+    facts: dict[str, Any] = document["facts"]
+    return facts
 
 
-@torch.no_grad()
-def heldout_loss(model: torch.nn.Module, rows: torch.Tensor, batch: int = 8) -> float:
-    """Mean cross-entropy on held-out rows, nats per token."""
-    was_training = model.training
-    model.eval()
-    losses = [next_token_loss(model, rows[start : start + batch]).item() for start in range(0, len(rows), batch)]
-    model.train(was_training)
-    return sum(losses) / len(losses)
+def _identity(checkpoint: Path) -> dict[str, Any]:
+    """What tells one checkpoint from another: its configuration and the size and edges of its weights."""
+    config = checkpoint / "config.json"
+    if not config.is_file():
+        hint = f"; its model is '{checkpoint / MODEL}'" if (checkpoint / MODEL).is_dir() else ""
+        raise EdgespecError(f"'{checkpoint}' is no checkpoint: it has no config.json{hint}")
+    digest = hashlib.sha256(config.read_bytes())
+    for path in sorted(checkpoint.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(file.read(1 << 20))
+            file.seek(max(0, path.stat().st_size - (1 << 20)))
+            digest.update(file.read())
+    return {"sha256": digest.hexdigest()[:16], "vocabulary": vocabulary.fingerprint(checkpoint)[:16]}

@@ -1,63 +1,54 @@
-"""A recipe: one YAML file from source text to a pair of checkpoints, each stage skipped when it is already made.
+"""A recipe: one YAML file that says how a target gets its draft. Keys are strict; what is wrong is named.
 
-A stage's artefact is a directory that appears whole, with a stage.json that names the stage, the hash of everything
-that went into it and what came out. A directory that is no stage is never touched.
+    target     a checkpoint to make a draft for, or (with corpus and tokenizer) one that is trained from nothing
+    init       the draft's shape
+    pretrain   next-token training on text; `continue` goes on from there with other data (code, say)
+    generate   the target answers prompts
+    align      the draft learns from the answers
+    evaluate   acceptance by real speculative decoding, of every draft on the way
+    ship       the aligned draft as it is given away
+
+Every section but `target` and `init` may be left out; the stages that are named run in this order.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
 from edgespec.errors import EdgespecError
-from edgespec.progress import SILENT, Progress
-from edgespec.staging import staged_directory, write_atomically
-from edgespec.training_index import INDEX_FILE
 
-from .align import agreement, align, cache_target, to_rows
-from .corpus import gather
-from .generate import Completion, complete, cut_prompts
-from .grow import grow_depth
-from .pretrain import Budget, Schedule, heldout_loss, pack, pretrain
-from .pretrain import Progress as TrainProgress
-from .ship import index_training_text, ship
-from .tokenizer import train_tokenizer
-
-ROW_LENGTH = 512
-"""Tokens in a training row."""
-
-ExportTarget = Callable[[Path, Path], Path]
-"""(checkpoint, folder to make) -> a directory that openvino-genai loads."""
+from .init import InitConfig
+from .losses import Mix
+from .shapes import Shape
+from .timed import Budget
+from .timed import Schedule as TimedSchedule
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class CorpusSection(_Section):
+class CorpusSection(Section):
+    """Source text that this installation holds. sources: the most characters taken from each."""
+
     heldout_share: float = Field(gt=0, lt=0.5)
     sources: dict[str, int]
 
 
-class TokenizerSection(_Section):
+class TokenizerSection(Section):
     vocab_size: int = Field(gt=256)
 
 
-class Training(_Section):
-    """A stretch of training: `minutes` of wall clock or `steps`; `peak` multiplies the default learning rates."""
+class Phase(Section):
+    """A stretch of the target's own training: `minutes` of wall clock or `steps`, at a depth; `peak` multiplies the
+    default learning rates."""
 
+    layers: int = Field(ge=1)
     minutes: float | None = Field(gt=0, default=None)
     steps: int | None = Field(gt=0, default=None)
     batch: int = Field(ge=1)
@@ -78,25 +69,31 @@ class Training(_Section):
         """torch.compile takes a minute to start: worth it for long stretches only."""
         return (self.minutes or 0) > 3
 
-    def schedule(self) -> Schedule:
-        rates = Schedule()
-        return Schedule(rates.lr_matrices * self.peak, rates.lr_rest * self.peak, self.warmup, self.decay)
+    def schedule(self) -> TimedSchedule:
+        rates = TimedSchedule()
+        return TimedSchedule(rates.lr_matrices * self.peak, rates.lr_rest * self.peak, self.warmup, self.decay)
 
 
-class Phase(Training):
-    layers: int = Field(ge=1)
+class TargetSection(Section):
+    """checkpoint: a folder, a hub id, or `bundled`. Without one, a Llama of this shape is trained on the corpus."""
 
-
-class ModelSection(_Section):
-    hidden: int
-    ffn: int
-    heads: int
-    kv_heads: int
-    context: int
-    phases: list[Phase] = Field(min_length=1)
+    checkpoint: str | None = None
+    hidden: int | None = None
+    ffn: int | None = None
+    heads: int | None = None
+    kv_heads: int | None = None
+    context: int = 1024
+    phases: list[Phase] = []
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _one_kind(self) -> Self:
+        shape = (self.hidden, self.ffn, self.heads, self.kv_heads)
+        if self.checkpoint is not None:
+            if self.phases or any(part is not None for part in shape):
+                raise ValueError("give either a checkpoint or a shape with phases, not both")
+            return self
+        if not self.phases or self.hidden is None or self.heads is None or self.kv_heads is None or self.ffn is None:
+            raise ValueError("give a checkpoint, or hidden, ffn, heads, kv_heads and phases of a target to train")
         depths = [phase.layers for phase in self.phases]
         if depths != sorted(depths):
             raise ValueError(f"layers can only grow from phase to phase, not go {depths}")
@@ -104,32 +101,107 @@ class ModelSection(_Section):
             raise ValueError("hidden must be a multiple of heads, and heads of kv_heads")
         return self
 
-    def build(self, vocab_size: int, end_of_text: int) -> LlamaForCausalLM:
-        """A fresh Llama of the first phase's depth, head tied to the embedding."""
-        config = LlamaConfig(
-            vocab_size=vocab_size,
-            hidden_size=self.hidden,
-            intermediate_size=self.ffn,
-            num_hidden_layers=self.phases[0].layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.kv_heads,
-            max_position_embeddings=self.context,
-            tie_word_embeddings=True,
-            rms_norm_eps=1e-5,
-            bos_token_id=end_of_text,
-            eos_token_id=end_of_text,
-            pad_token_id=end_of_text,
-        )
-        return LlamaForCausalLM(config)
+
+class InitSection(Section):
+    """The draft's first form, as edgespec train init takes it. shape: LAYERSxHIDDEN; params: such as 50M; one of them.
+    from_target: scratch (random weights), copy (chosen layers as they are) or project (the same, made narrower).
+    layers: which ones, evenly spread unless given. head: tied to the embedding, untied, or as the target's."""
+
+    shape: str | None = None
+    params: str | None = None
+    from_target: Literal["scratch", "copy", "project"] = "scratch"
+    layers: list[int] | None = None
+    head: Literal["tied", "untied", "target"] = "target"
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if (self.shape is None) == (self.params is None):
+            raise ValueError("give either shape (LAYERSxHIDDEN) or params (such as 50M)")
+        self.config(0)
+        return self
+
+    def config(self, seed: int) -> InitConfig:
+        """Raises ValueError for what cannot be a draft."""
+        try:
+            return InitConfig(
+                shape=Shape.parse(self.shape) if self.shape else None,
+                parameters=_count(self.params) if self.params else None,
+                beginning=self.from_target,
+                layers=tuple(self.layers) if self.layers else None,
+                head=self.head,
+                seed=seed,
+            )
+        except EdgespecError as error:
+            raise ValueError(str(error)) from error
 
 
-class GenerateSection(_Section):
-    prompts: int = Field(ge=1)
-    heldout_prompts: int = Field(ge=1)
-    shortest: int = Field(ge=1)
-    longest: int
-    max_new_tokens: int = Field(ge=1)
-    temperatures: list[float] = Field(min_length=1)
+def _count(text: str) -> int:
+    """`50M` as a number."""
+    units = {"k": 1e3, "m": 1e6, "b": 1e9}
+    unit = text.strip()[-1:].lower()
+    number = text.strip()[:-1] if unit in units else text
+    try:
+        return int(float(number) * units.get(unit, 1))
+    except ValueError:
+        raise EdgespecError(f"params is '{text}'; give a number such as 50M or 1.5B") from None
+
+
+class Source(Section):
+    """source: `corpus` (the recipe's own), a file, a folder, or a hub id; weight: its share of the tokens, relative to
+    the others'. field: a table's column of text; subset, split: of a hub dataset."""
+
+    source: str
+    weight: float = Field(gt=0, default=1.0)
+    field: str = "text"
+    subset: str | None = None
+    split: str = "train"
+
+
+class Steps(Section):
+    """Training by the loop. tokens: the budget; batch: rows of `length` tokens a step. Evaluated in service every
+    `evaluate_every` steps (0: at the end only)."""
+
+    tokens: int = Field(gt=0)
+    batch: int = Field(ge=1, default=16)
+    micro_batch: int | None = Field(ge=1, default=None)
+    length: int = Field(ge=2, default=512)
+    learning_rate: float = Field(gt=0, default=1e-3)
+    schedule: Literal["cosine", "wsd"] = "wsd"
+    warmup: float = Field(ge=0, le=1, default=0.02)
+    decay: float = Field(ge=0, le=1, default=0.3)
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    weight_decay: float = Field(ge=0, default=0.1)
+    precision: Literal["auto", "bf16", "f32"] = "auto"
+    compiled: bool = False
+    checkpoint_every: int = Field(ge=1, default=500)
+    evaluate_every: int = Field(ge=0, default=0)
+
+    def steps(self) -> int:
+        """Optimizer steps that the budget pays for."""
+        return max(1, self.tokens // (self.batch * self.length))
+
+
+class PretrainSection(Steps):
+    data: list[Source] = Field(min_length=1)
+
+
+class GenerateSection(Section):
+    """prompts: `corpus` (prefixes of the recipe's own text), `self` (Magpie), a file, or hf:NAME[:SPLIT]; count: how
+    many are answered at most. shortest, longest: of prefixes of the corpus, in tokens."""
+
+    prompts: str
+    count: int = Field(ge=1)
+    column: str | None = None
+    shortest: int = Field(ge=1, default=48)
+    longest: int = Field(ge=1, default=192)
+    max_new_tokens: int = Field(ge=1, default=256)
+    temperatures: list[float] = Field(min_length=1, default=[0.0, 0.6, 0.8, 1.0])
+    each: bool = False
+    top_p: float = Field(gt=0, le=1, default=1.0)
+    engine: Literal["openvino", "transformers", "vllm"] = "openvino"
+    device: str = "CPU"
+    top_k_logits: int | None = Field(ge=1, default=None)
+    shard: int = Field(ge=1, default=512)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -138,265 +210,133 @@ class GenerateSection(_Section):
         return self
 
 
-class AlignSection(Training):
-    top_k: int = Field(ge=1)
+class AlignSection(Steps):
+    """loss: as in `0.5*ce + 0.5*kl`. online: the target is asked at every step; else what generate cached is read.
+    share: of rows of `data` (default: pretrain's) in a batch."""
+
+    loss: str = "ce"
+    online: bool = False
+    share: float = Field(ge=0, lt=1, default=0.1)
+    heldout: float = Field(ge=0, lt=0.5, default=0.02)
+    data: list[Source] = []
+
+    @field_validator("loss")
+    @classmethod
+    def _loss(cls, text: str) -> str:
+        try:
+            Mix.parse(text)
+        except EdgespecError as error:
+            raise ValueError(str(error)) from error
+        return text
 
 
-class Recipe(_Section):
-    seed: int
-    corpus: CorpusSection
-    tokenizer: TokenizerSection
-    target: ModelSection
-    draft: ModelSection
-    generate: GenerateSection
-    align: AlignSection
+class EvaluateSection(Section):
+    """prompts: a suite that `edgespec prompts list` names, or a JSONL file; in_training: how many of them the draft is
+    tried on while it is trained."""
+
+    prompts: str = "code"
+    gamma: int = Field(ge=1, default=3)
+    temperatures: list[float] = Field(min_length=1, default=[0.6, 0.0])
+    max_new_tokens: int = Field(ge=2, default=128)
+    samples: int = Field(ge=1, default=1)
+    in_training: int = Field(ge=1, default=6)
+
+
+class ShipSection(Section):
+    """index: whether hashes of the training text lie beside the draft, so that a bench can leave seen prompts out."""
+
+    index: bool = True
+
+
+class Recipe(Section):
+    seed: int = 0
+    corpus: CorpusSection | None = None
+    tokenizer: TokenizerSection | None = None
+    target: TargetSection
+    init: InitSection
+    pretrain: PretrainSection | None = None
+    continue_: PretrainSection | None = Field(default=None, alias="continue")
+    generate: GenerateSection | None = None
+    align: AlignSection | None = None
+    evaluate: EvaluateSection | None = None
+    ship: ShipSection | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.target.phases and (self.corpus is None or self.tokenizer is None):
+            raise ValueError("a target trained from nothing needs the sections corpus and tokenizer")
+        if self.tokenizer is not None and not self.target.phases:
+            raise ValueError("the section tokenizer belongs to a target trained from nothing; a checkpoint has its own")
+        if self.continue_ and not self.pretrain:
+            raise ValueError("continue goes on from pretrain, which is missing")
+        if self.align and not self.generate:
+            raise ValueError("align needs the section generate: what the target wrote is what it learns from")
+        known = self.align and self.generate and (self.align.online or self.generate.top_k_logits)
+        if self.align and Mix.parse(self.align.loss).needs_target and not known:
+            raise ValueError(
+                f"the loss '{self.align.loss}' needs the target's distribution: set align.online, or "
+                "generate.top_k_logits"
+            )
+        if self.align and self.align.share and not self.alignment_data():
+            raise ValueError("align.share needs data: give align.data, a section pretrain, or share: 0")
+        if self.ship and not (self.align or self.pretrain):
+            raise ValueError("ship needs a draft that was trained: give pretrain or align")
+        sources = [part.source for part in self._data()]
+        if self.corpus is None and ("corpus" in sources or (self.generate and self.generate.prompts == "corpus")):
+            raise ValueError("'corpus' is named as a source and there is no section corpus")
+        return self
+
+    def _data(self) -> list[Source]:
+        return [part for section in (self.pretrain, self.continue_, self.align) if section for part in section.data]
+
+    def alignment_data(self) -> list[Source]:
+        """What is mixed into alignment: its own data, else the last pretraining's."""
+        if self.align and self.align.data:
+            return self.align.data
+        last = self.continue_ or self.pretrain
+        return last.data if last else []
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
         """Raises EdgespecError naming the key that is unknown, missing or out of range."""
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (OSError, yaml.YAMLError) as error:
+            content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise EdgespecError(f"the recipe '{path}' cannot be read: {error}") from error
+        if not isinstance(content, dict):
+            raise EdgespecError(f"the recipe '{path}' is no mapping of sections; see train/recipes for examples")
+        try:
+            return cls.model_validate(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise EdgespecError(f"the recipe '{path}': {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+            raise EdgespecError(f"the recipe '{path}': {_sentence(error)}") from error
 
-    def minutes(self) -> float:
-        """Wall-clock minutes the recipe gives to training; making the corpus and the answers comes on top, and so do
-        stretches whose budget is in steps."""
-        return sum(part.minutes or 0 for part in [*self.target.phases, *self.draft.phases, self.align])
+    def written(self) -> dict[str, Any]:
+        """As a YAML file would have it."""
+        return self.model_dump(by_alias=True, exclude_none=True)
 
 
-class RecipeRun:
-    """The stages of one recipe in one work folder. Each returns its artefact's directory."""
-
-    def __init__(self, recipe: Recipe, work: Path, export_target: ExportTarget, progress: Progress = SILENT) -> None:
-        self.recipe = recipe
-        self.work = work
-        self.export_target = export_target
-        self.progress = progress
-        work.mkdir(parents=True, exist_ok=True)
-
-    def all(self) -> tuple[Path, Path]:
-        """Every stage in order; the shipped target and draft."""
-        corpus = self.corpus()
-        target = self.model("target", self.recipe.target, corpus)
-        pretrained = self.model("draft", self.recipe.draft, corpus)
-        answers = self.answers(corpus, target)
-        draft = self.aligned(target, pretrained, answers)
-        return self.shipped_target(target), self.shipped_draft(draft, corpus, answers)
-
-    def shipped_target(self, checkpoint: Path) -> Path:
-        """`checkpoint` as it is given away: bfloat16, with its tokenizer."""
-
-        def make(folder: Path) -> dict[str, Any]:
-            ship(checkpoint, folder)
-            return {"bytes": _size(folder)}
-
-        return self._stage("shipped-target", [checkpoint], make)
-
-    def shipped_draft(self, checkpoint: Path, corpus: Path, answers: Path) -> Path:
-        """The same for the draft, with the index of what it was trained on."""
-
-        def make(folder: Path) -> dict[str, Any]:
-            ship(checkpoint, folder)
-            with self.progress.task("indexing the training text"):
-                index = index_training_text(corpus, answers, self.recipe.corpus.sources)
-                index.write(folder / INDEX_FILE)
-            return {"bytes": _size(folder), "indexed_texts": index.texts, "indexed_bytes": index.text_bytes}
-
-        return self._stage("shipped-draft", [checkpoint, corpus, answers], make)
-
-    def corpus(self) -> Path:
-        """Tokenizer, and token ids of training and held-out documents."""
-        section = self.recipe.corpus
-
-        def make(folder: Path) -> dict[str, Any]:
-            with self.progress.task("gathering source text"):
-                corpus = gather(section.sources, section.heldout_share, self.recipe.seed)
-            with self.progress.task("training the tokenizer"):
-                train_tokenizer((d.text for d in corpus.train), self.recipe.tokenizer.vocab_size, folder / "tokenizer")
-            tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-            facts: dict[str, Any] = {"dropped": corpus.dropped}
-            for name, documents in (("train", corpus.train), ("heldout", corpus.heldout)):
-                ids = [np.asarray(tokenizer(d.text)["input_ids"], dtype=np.int32) for d in documents]
-                np.savez(folder / f"{name}.npz", *ids)
-                hashes = "".join(f"{d.sha256}  {d.name}\n" for d in documents)
-                (folder / f"{name}.sha256").write_text(hashes, encoding="utf-8")
-                facts[name] = {"documents": len(ids), "tokens": int(sum(map(len, ids)))}
-            return facts
-
-        return self._stage("corpus", [section, self.recipe.tokenizer, self.recipe.seed], make)
-
-    def model(self, role: str, section: ModelSection, corpus: Path) -> Path:
-        """Pretrain phase by phase; the last phase's directory."""
-        previous: Path | None = None
-        for index, phase in enumerate(section.phases):
-            previous = self._phase(f"{role}-{index + 1}", index, section, phase, corpus, previous)
-        assert previous is not None
-        return previous
-
-    def _phase(
-        self, name: str, index: int, section: ModelSection, phase: Phase, corpus: Path, previous: Path | None
-    ) -> Path:
-        def make(folder: Path) -> dict[str, Any]:
-            torch.manual_seed(self.recipe.seed)
-            tokenizer = AutoTokenizer.from_pretrained(corpus / "tokenizer")
-            end = tokenizer.eos_token_id
-            if previous is None:
-                model = section.build(self.recipe.tokenizer.vocab_size, end)
-            else:
-                model = LlamaForCausalLM.from_pretrained(previous, dtype=torch.float32)
-                if phase.layers != model.config.num_hidden_layers:
-                    model = grow_depth(model, phase.layers)
-            rows = pack([ids.tolist() for ids in _arrays(corpus / "train.npz")], ROW_LENGTH, end)
-            heldout = pack([ids.tolist() for ids in _arrays(corpus / "heldout.npz")], ROW_LENGTH, end)[:64]
-            with self.progress.task(f"training {name}", total=1) as task:
-                shown = 0.0
-
-                def report(step: TrainProgress) -> None:
-                    nonlocal shown
-                    task.advance(step.done - shown)
-                    shown = step.done
-                    task.describe(f"training {name}: {step.tokens / 1e6:.2f} M tokens, loss {step.loss:.2f}")
-
-                last = pretrain(
-                    model,
-                    rows,
-                    heldout[:24],
-                    phase.schedule(),
-                    budget=phase.budget(),
-                    batch=phase.batch,
-                    seed=self.recipe.seed + index,
-                    log=folder / "log.jsonl",
-                    report=report,
-                    compiled=phase.compiled(),
-                )
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-            return {
-                "tokens": last.tokens,
-                "seconds": last.seconds,
-                "parameters": model.num_parameters(),
-                "heldout_loss": heldout_loss(model, heldout),
-            }
-
-        inputs = [section.model_dump(exclude={"phases"}), phase, corpus, self.recipe.seed]
-        return self._stage(name, inputs + ([previous] if previous else []), make)
-
-    def answers(self, corpus: Path, target: Path) -> Path:
-        """The target's own continuations of training text, and of held-out text to judge by."""
-        section = self.recipe.generate
-
-        def make(folder: Path) -> dict[str, Any]:
-            directory = self.export_target(target, folder / "ir")
-            facts = {}
-            for name, count in (("train", section.prompts), ("heldout", section.heldout_prompts)):
-                documents = [ids.tolist() for ids in _arrays(corpus / f"{name}.npz")]
-                prompts = cut_prompts(documents, count, section.shortest, section.longest, self.recipe.seed)
-                completions = complete(
-                    directory,
-                    prompts,
-                    section.temperatures,
-                    max_new_tokens=section.max_new_tokens,
-                    seed=self.recipe.seed,
-                    progress=self.progress,
-                )
-                with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as lines:
-                    lines.writelines(json.dumps(vars(completion)) + "\n" for completion in completions)
-                facts[name] = {"answers": len(completions), "tokens": sum(len(c.answer) for c in completions)}
-            shutil.rmtree(folder / "ir")
-            return facts
-
-        return self._stage("answers", [section, target, corpus, self.recipe.seed], make)
-
-    def aligned(self, target: Path, pretrained: Path, answers: Path) -> Path:
-        """The draft after direct alignment."""
-        section = self.recipe.align
-
-        def make(folder: Path) -> dict[str, Any]:
-            torch.manual_seed(self.recipe.seed)
-            teacher = LlamaForCausalLM.from_pretrained(target, dtype=torch.float32)
-            draft = LlamaForCausalLM.from_pretrained(pretrained, dtype=torch.float32)
-            caches = {}
-            for name in ("heldout", "train"):
-                ids, counts = to_rows(_read_completions(answers / f"{name}.jsonl"), self._answer_length(), 0)
-                caches[name] = cache_target(teacher, ids, counts, k=section.top_k, progress=self.progress)
-            before = agreement(draft, caches["heldout"])
-            started = time.perf_counter()
-            with self.progress.task("aligning the draft"):
-                after = align(
-                    draft,
-                    caches["train"],
-                    caches["heldout"],
-                    section.schedule(),
-                    budget=section.budget(),
-                    batch=section.batch,
-                    seed=self.recipe.seed,
-                    log=folder / "log.jsonl",
-                    compiled=section.compiled(),
-                )
-            draft.save_pretrained(folder)
-            AutoTokenizer.from_pretrained(target).save_pretrained(folder)
-            names = ("top1", "overlap")
-            return {
-                "parameters": draft.num_parameters(),
-                "seconds": time.perf_counter() - started,
-                "before": dict(zip(names, before, strict=True)),
-                "after": dict(zip(names, after, strict=True)),
-            }
-
-        return self._stage("draft", [section, target, pretrained, answers, self.recipe.seed], make)
-
-    def _answer_length(self) -> int:
-        return self.recipe.generate.longest + self.recipe.generate.max_new_tokens
-
-    def _stage(self, name: str, inputs: list[Any], make: Callable[[Path], dict[str, Any]]) -> Path:
-        """Make the artefact `name` unless it stands there already, made from the same `inputs`."""
-        folder = self.work / name
-        key = hashlib.sha256(json.dumps([_identity(item) for item in inputs], sort_keys=True).encode()).hexdigest()
-        stamp = folder / "stage.json"
-        if stamp.is_file():
-            if json.loads(stamp.read_text(encoding="utf-8"))["inputs"] == key:
-                self.progress.say(f"{name}: made already, kept")
-                return folder
-            raise EdgespecError(
-                f"'{folder}' was made from another recipe or other inputs; delete it or choose another work folder"
-            )
-        if folder.exists():
-            raise EdgespecError(f"'{folder}' exists and is no stage of a recipe; choose another work folder with --out")
-        with staged_directory(folder, progress=self.progress) as building:
-            facts = make(building)
-            stamped = {"stage": name, "inputs": key, "facts": facts}
-            write_atomically(building / stamp.name, json.dumps(stamped, indent=2) + "\n")
-        return folder
+def _sentence(error: ValidationError) -> str:
+    """The first thing that is wrong: where, what, and for an unknown key the ones there are."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = _keys(first["loc"][:-1])
+        message = f"unknown key; choose {', '.join(known)}" if known else "unknown key"
+    elif first["type"] == "missing":
+        message = "this key is missing"
+    return f"{where}: {message}" if where else message
 
 
-def stage_facts(folder: Path) -> dict[str, Any]:
-    """What a finished stage recorded of itself."""
-    facts = json.loads((folder / "stage.json").read_text(encoding="utf-8"))["facts"]
-    assert isinstance(facts, dict)
-    return facts
-
-
-def _identity(item: Any) -> Any:
-    if isinstance(item, BaseModel):
-        return item.model_dump()
-    if isinstance(item, Path):  # an upstream artefact counts by what made it, not by where it lies
-        return json.loads((item / "stage.json").read_text(encoding="utf-8"))["inputs"]
-    return item
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
-
-
-def _arrays(path: Path) -> list[np.ndarray]:
-    with np.load(path) as arrays:
-        return [arrays[name] for name in arrays.files]
-
-
-def _read_completions(path: Path) -> list[Completion]:
-    with path.open(encoding="utf-8") as lines:
-        return [Completion(**json.loads(line)) for line in lines]
+def _keys(path: tuple[int | str, ...]) -> list[str]:
+    """Keys of the section at `path`."""
+    model: Any = Recipe
+    for part in path:
+        if isinstance(part, int):
+            continue
+        found = next((f for name, f in model.model_fields.items() if part in (name, f.alias)), None)
+        kinds = [] if found is None else [found.annotation, *getattr(found.annotation, "__args__", ())]
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if model is None:
+            return []
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -11,43 +11,45 @@ from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import torch
-from transformers import AutoTokenizer, LlamaForCausalLM
 
 from edgespec.training_index import TrainingIndex
 
-FILES = ("tokenizer.json", "tokenizer_config.json")
+from .from_nothing import corpus_texts
+from .generate import read_answers
+from .models import load_model, load_tokenizer
+
+COMPACT = ("tokenizer.json", "tokenizer_config.json")
 
 
 def ship(checkpoint: Path, out: Path) -> Path:
-    """Write `checkpoint` into the directory `out` at half its size; return `out`."""
-    LlamaForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16).save_pretrained(out)
-    for name in FILES:
-        content = json.loads((checkpoint / name).read_text(encoding="utf-8"))
-        text = json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
-        (out / name).write_text(text, encoding="utf-8", newline="\n")
+    """Write `checkpoint` into the directory `out` at half its size, with its tokenizer; return `out`."""
+    load_model(checkpoint, dtype=torch.bfloat16).save_pretrained(out)
+    load_tokenizer(checkpoint).save_pretrained(out)
+    for name in COMPACT:
+        if (out / name).is_file():
+            content = json.loads((out / name).read_text(encoding="utf-8"))
+            text = json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
+            (out / name).write_text(text, encoding="utf-8", newline="\n")
     return out
 
 
-def index_training_text(corpus: Path, answers: Path, sources: Iterable[str]) -> TrainingIndex:
-    """Index the corpus stage's training documents, and prompts and answers of the alignment set.
+def index_training_text(corpus: Path | None, answers: Path | None, sources: Iterable[str]) -> TrainingIndex:
+    """Index the corpus stage's training documents, and prompts and answers of the alignment set (None: there is none).
 
-    sources: names of the recipe's sources; the index tells them with the versions installed here.
+    sources: names of the recipe's sources; the index tells them with the versions installed here. Text that was
+    streamed from elsewhere is not in it: only what lies in the work folder can be read again.
     """
-    tokenizer = AutoTokenizer.from_pretrained(corpus / "tokenizer")
 
     def texts() -> Iterator[str]:
-        with np.load(corpus / "train.npz") as documents:
-            for name in documents.files:
-                yield tokenizer.decode(documents[name], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        with (answers / "train.jsonl").open(encoding="utf-8") as lines:
-            for line in lines:
-                completion = json.loads(line)
-                ids = completion["prompt"] + completion["answer"]
-                yield tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        if corpus is not None:
+            yield from corpus_texts(corpus)
+        if answers is not None:
+            for written in read_answers(answers):
+                yield written.prompt + written.answer
 
-    return TrainingIndex.build(texts(), f"{described_sources(sources)}; the target's answers to prompts cut from it")
+    said = "; the target's answers to prompts" if answers is not None else ""
+    return TrainingIndex.build(texts(), f"{described_sources(sources)}{said}")
 
 
 def described_sources(sources: Iterable[str]) -> str:

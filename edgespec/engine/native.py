@@ -1,14 +1,12 @@
 """The native engine: target and drafter over plain OpenVINO, with exact acceptance. Any drafter, chains and trees,
-greedy or sampled; what it emits follows the target's distribution.
-
-key: pending, the token that was emitted last and that the target has not seen yet; it is the root of the next pass.
+greedy or sampled; what it emits follows the target's distribution. The loop itself is loop.py's.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +16,13 @@ from ..devices import require_device
 from ..errors import EdgespecError
 from ..pair import Pair
 from ..sampling import GREEDY, Sampling
-from .accept import accept
 from .drafters import DRAFTERS
 from .drafters.making import Place, Request
 from .genai import require_draft
+from .loop import speculate
 from .model import Interrupted, open_model
 from .processors import Constraint, Processor
-from .proposal import NOTHING, Drafter, Proposal, Verified
+from .proposal import Drafter
 from .step import Generation, Step, cut
 from .stopping import Ending
 
@@ -141,7 +139,7 @@ class NativeEngine:
         told_to_end = False
         started = time.perf_counter()
         try:
-            for step in self._steps(prompt_ids, max_new_tokens, gamma, request, self._drafter):
+            for step in speculate(self._sequence, self._drafter, request, prompt_ids, max_new_tokens, gamma):
                 first_s = first_s or time.perf_counter()
                 steps.append(step)
                 certain = ending.take(step.tokens)
@@ -169,39 +167,6 @@ class NativeEngine:
             wall_s=ended - started,
         )
 
-    def _steps(
-        self, prompt_ids: Sequence[int], max_new_tokens: int, gamma: int, request: Request, drafter: Drafter
-    ) -> Iterator[Step]:
-        """The speculative loop. The first step is the prompt's pass, every other one verifies a proposal."""
-        sequence, text = self._sequence, list(prompt_ids)
-        drafter.begin(prompt_ids)
-        if request.reuse_prefix:
-            sequence.reuse(prompt_ids)
-        else:
-            sequence.reset()
-        clock = time.perf_counter()
-        logits = sequence.feed(text[len(sequence.tokens) :])
-        _, pending = accept(NOTHING, logits, request.processor, text, request.rng)
-        verify_s = time.perf_counter() - clock
-        drafter.observe(Verified(NOTHING, (), pending, logits))
-        text.append(pending)
-        yield Step((pending,), 0, 0, 0.0, verify_s)
-
-        while left := max_new_tokens - (len(text) - len(prompt_ids)):
-            clock = time.perf_counter()
-            proposal = drafter.propose(min(gamma, left - 1))
-            draft_s, clock = _lap(clock)
-            ids, parents = _nodes(pending, proposal)
-            logits = sequence.grow(ids, parents)[: 1 + len(proposal)]
-            path, pending = accept(proposal, logits, request.processor, text, request.rng)
-            sequence.keep((0, *(node + 1 for node in path)))
-            verify_s, clock = _lap(clock)
-            verified = Verified(proposal, path, pending, logits)
-            drafter.observe(verified)
-            text += verified.emitted
-            draft_s += time.perf_counter() - clock
-            yield Step(verified.emitted, len(proposal), len(path), draft_s, verify_s)
-
     def _gamma(self, gamma: int | None) -> int:
         if not self._entry.takes_gamma:
             return self._entry.gamma
@@ -218,17 +183,6 @@ class NativeEngine:
             self.__dict__.pop(name, None)
 
 
-def _nodes(pending: int, proposal: Proposal) -> tuple[list[int], list[int] | None]:
-    """Ids and parents for ModelSequence.grow: `pending` as the root, what is proposed, and padding at the end."""
-    ids = [pending, *proposal.tokens.tolist(), *[pending] * proposal.padding]
-    if proposal.is_chain:
-        return ids, None
-    return ids, [-1, *(parent + 1 for parent in proposal.parents.tolist()), *[0] * proposal.padding]
-
-
-def _lap(clock: float) -> tuple[float, float]:
-    now = time.perf_counter()
-    return now - clock, now
 
 
 def _require_native(device: str) -> str:

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from edgespec.errors import EdgespecError
 from edgespec.train.grow import grow_depth
 from edgespec.train.muon import Muon, orthogonalise
-from edgespec.train.pretrain import Budget, Schedule, batches, heldout_loss, pack, pretrain
+from edgespec.train.timed import Budget, Schedule, batches, heldout_loss, pack, pretrain
 
 
 def _model(layers: int = 2, seed: int = 0) -> LlamaForCausalLM:
