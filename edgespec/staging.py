@@ -14,7 +14,7 @@ from .errors import EdgespecError
 from .progress import SILENT, Progress
 from .resources import require_disk as require_disk  # read from here elsewhere
 
-_MARK = ".edgespec-partial-"
+PARTIAL_MARK = ".edgespec-partial-"
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def staged_directory(out: Path, need_bytes: int = 0, progress: Progress = SILENT
     remove_abandoned(out, progress)
     require_disk(out.parent, need_bytes)
     me = psutil.Process()
-    temporary = out.parent / f".{out.name}{_MARK}{me.pid}-{int(me.create_time())}"
+    temporary = out.parent / f".{out.name}{PARTIAL_MARK}{me.pid}-{int(me.create_time())}"
     temporary.mkdir()
     try:
         yield temporary
@@ -57,9 +57,9 @@ def require_folder(folder: Path, name: str) -> None:
 def remove_abandoned(out: Path, progress: Progress = SILENT) -> list[Path]:
     """Delete what killed runs left beside `out`; directories of processes still alive stay."""
     removed = []
-    mark = f".{out.name}{_MARK}"  # compared as it is: a name may hold characters that mean something to glob
+    mark = f".{out.name}{PARTIAL_MARK}"  # compared as it is: a name may hold characters that mean something to glob
     for leftover in [path for path in out.parent.iterdir() if path.name.startswith(mark)]:
-        pid, _, created = leftover.name.rpartition(_MARK)[2].partition("-")
+        pid, _, created = leftover.name.rpartition(PARTIAL_MARK)[2].partition("-")
         if pid.isdigit() and created.isdigit() and not _alive(int(pid), int(created)):
             shutil.rmtree(leftover, ignore_errors=True)
             if leftover.exists():

@@ -22,7 +22,7 @@ from .accept import accept
 from .drafters import DRAFTERS
 from .drafters.making import Place, Request
 from .genai import require_draft
-from .model import open_model
+from .model import ModelSequence, open_model
 from .processors import Constraint, Processor
 from .proposal import NOTHING, Drafter, Verified
 from .step import Generation, Step
@@ -84,6 +84,11 @@ class NativeEngine:
         it, or to silence it."""
         make = self._drafter_for
         self._drafter_for = lambda request: wrap(make(request))
+
+    def timing_sequence(self) -> ModelSequence:
+        """Another, empty sequence on the compiled target: passes can be timed on it without a second copy of the
+        weights, as long as no `generate` runs."""
+        return self._target.sequence()
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text` as it stands: no special tokens added, no chat template."""
