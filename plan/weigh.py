@@ -1,7 +1,7 @@
 """A model alone in a process of its own: how long it takes to load, what memory it holds, and what its passes take.
 
-Run as `python -m edgespec.plan.weigh REQUEST`, REQUEST in JSON; the answer is the last line of stdout. In a fresh
-process because memory that an earlier model left behind would be counted as free, and its loading as quick.
+In a fresh process because memory that an earlier model left behind would be counted as free, and its loading as quick.
+It answers in JSON on the last line of its stdout.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import psutil
 
 from edgespec.errors import EdgespecError
 
+_PROGRAM = "from edgespec.plan.weigh import answer; answer()"
 PROMPT = 64
 """Tokens of the prompt that goes through before memory is looked at."""
 
@@ -43,7 +44,7 @@ def weigh(folder: Path, device: str, settings: Mapping[str, Any], lengths: Seque
         "budget_s": budget_s,
     }
     done = subprocess.run(
-        [sys.executable, "-X", "utf8", "-m", "edgespec.plan.weigh", json.dumps(request)],
+        [sys.executable, "-X", "utf8", "-c", _PROGRAM, json.dumps(request)],
         capture_output=True,
         encoding="utf-8",
         errors="replace",
@@ -57,6 +58,7 @@ def weigh(folder: Path, device: str, settings: Mapping[str, Any], lengths: Seque
 
 def _here(folder: str, device: str, settings: Mapping[str, Any], lengths: Sequence[int], budget_s: float) -> Weighed:
     import numpy as np
+    import openvino  # noqa: F401  neither its loading nor its memory is the model's
 
     from edgespec.engine.model import open_model
     from edgespec.engine.passes import time_iterations
@@ -74,5 +76,6 @@ def _here(folder: str, device: str, settings: Mapping[str, Any], lengths: Sequen
     return Weighed(load_s, rss_bytes, passes["target"])
 
 
-if __name__ == "__main__":
+def answer() -> None:
+    """The process's end of `weigh`."""
     print(json.dumps(asdict(_here(**json.loads(sys.argv[1])))))  # noqa: T201

@@ -36,7 +36,7 @@ def ranking(document: Document) -> Html:
             number(draft["c"], ".3f"),
             number(draft["c_params"], ".3f"),
             "never" if draft["breakeven_acceptance"] is None else number(draft["breakeven_acceptance"]),
-            "never" if draft["breakeven_rate"] is None else f"{draft['breakeven_rate']:.0%}",
+            "never" if draft["breakeven_rate"] is None else f"{draft['breakeven_rate']:.1%}",
             draft["best_gamma"],
             f"{draft['published']['gain']['text']:.2f}{TIMES}",
             f"{draft['published']['gain']['code']:.2f}{TIMES}",
@@ -54,7 +54,7 @@ def ranking(document: Document) -> Html:
         else ""
     )
     columns = (
-        "shape", "M parameters", "c", "c by parameters", "break-even alpha", "as a rate at gamma 3", "best gamma",
+        "shape", "M parameters", "c", "c, params", "break-even", "rate, gamma 3", "best gamma",
         "gain, text", "gain, code", "pair, GB",
     )  # fmt: skip
     return section(
@@ -71,7 +71,7 @@ def maps(document: Document) -> Html:
     drafts = document["drafts"]
     lines = [
         Series(
-            draft["shape"],
+            f"{draft['shape']} (twin)",
             [
                 Point(alpha, max(1.0, *(draft["surface"][str(g)][i] for g in GAMMAS)))
                 for i, alpha in enumerate(MAP_ALPHAS)

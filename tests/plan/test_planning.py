@@ -159,7 +159,7 @@ def test_an_interrupted_plan_goes_on_where_it_was(request_of: Request, ready_pai
 def test_rows_of_another_plan_are_refused_unless_fresh(tmp_path: Path) -> None:
     rows_in(tmp_path).add(("a",), 1)
     assert rows_in(tmp_path).get(("a",)) == 1
-    with pytest.raises(EdgespecError, match=r"another plan \(another target\\); choose another --out, or add --fresh"):
+    with pytest.raises(EdgespecError, match=r"another plan \(another target\); choose another --out, or add --fresh"):
         Rows(tmp_path, {"target": "other", "device": "CPU"})
     fresh = Rows(tmp_path, {"target": "other", "device": "CPU"}, fresh=True)
     assert not len(fresh)
