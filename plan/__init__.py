@@ -25,7 +25,7 @@ from .prompts import apart_prompts
 from .rows import Rows
 from .session import RealMachine
 from .shapes import SHAPES, find_shape, llama_shape
-from .store import Makers, Store, TwinSpec
+from .store import UNCOMPRESSED, Makers, Store, TwinSpec
 from .targets import make_drafts, make_target, propose
 from .twin import make_twin, make_twins
 from .walks import ALPHAS, Walks
@@ -33,6 +33,7 @@ from .walks import ALPHAS, Walks
 __all__ = [
     "ALPHAS",
     "SHAPES",
+    "UNCOMPRESSED",
     "Makers",
     "MeasuredAlpha",
     "RealMachine",

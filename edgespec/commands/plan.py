@@ -76,6 +76,11 @@ def run(
     profiles = [] if acceptance is None else stage.read_acceptance(acceptance)
     kind = "gpu" if device.upper().startswith("GPU") else "cpu"
 
+    quantize = load_stage("quantize")
+    for wanted in (precision, draft_precision):
+        if wanted not in stage.UNCOMPRESSED:
+            quantize.check_request(quantize.Request(device=kind, target=wanted))
+
     spec = stage.make_target(target, precision, kind)
     if drafts is None:
         budget = None if draft_parameters is None else _size(draft_parameters, "--draft-parameters", unit="")
@@ -104,7 +109,7 @@ def run(
     measured = stage.measure(
         request,
         store,
-        stage.Makers(export=load_stage("export").export_pair, quantize=load_stage("quantize").quantize_pair),
+        stage.Makers(export=load_stage("export").export_pair, quantize=quantize.quantize_pair),
         stage.RealMachine(device, draft_device),
         rows,
         progress=terminal,
