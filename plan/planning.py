@@ -18,10 +18,12 @@ from edgespec.errors import EdgespecError
 from edgespec.progress import SILENT, Progress
 from edgespec.resources import require_memory
 
+from .cycle import draft_cycle, target_cycle
 from .rows import Rows
 from .session import LENGTHS, Machine, Passes, Runner
 from .step_model import Point, StepModel, Timed, compared, fitted
 from .store import Makers, Store, TwinSpec
+from .tokenizer import synthetic_vocabulary
 from .walks import ALPHAS, Walks
 from .weigh import Weighed
 
@@ -77,11 +79,9 @@ class Measured:
     drafts: Sequence[Draft]
 
 
-def check(request: Request, store: Store) -> None:
-    """Refuse what cannot be done here, before anything is written: shapes, maps, disk, memory."""
-    from .cycle import draft_cycle, target_cycle
-    from .tokenizer import synthetic_vocabulary
-
+def check(request: Request, store: Store, rows: Rows) -> None:
+    """Refuse what cannot be done here, before anything is written: shapes, maps, disk, memory. What was measured
+    already needs no twin any more."""
     target = request.target
     for spec in (target, *request.drafts):
         spec.layout  # noqa: B018  raises
@@ -89,12 +89,11 @@ def check(request: Request, store: Store) -> None:
         raise EdgespecError(f"the minutes to measure in must be above 0, not {request.minutes:g}")
     vocabulary = synthetic_vocabulary(target.vocab)
     draft_cycle(target_cycle(vocabulary.live, target.vocab, target.seed), ALPHAS, target.seed)
-    store.require_room([target, *request.drafts])
-    largest = max((draft.bytes for draft in request.drafts), default=0)
-    require_memory(
-        round(1.15 * (target.bytes + largest)) + WORKING_BYTES,
-        f"running a twin of '{target.name}' in {target.precision}",
-    )
+    if needed := _needed(request, rows):
+        store.require_room(needed)
+        largest = max((draft.bytes for draft in request.drafts), default=0)
+        need_bytes = round(1.15 * (target.bytes + largest)) + WORKING_BYTES
+        require_memory(need_bytes, f"running a twin of '{target.name}' in {target.precision}")
 
 
 def measure(
@@ -108,48 +107,60 @@ def measure(
     clock: Callable[[], float] = time.perf_counter,
 ) -> Measured:
     """Build, measure, and fit. Raises EdgespecError, most of it by `check`, which comes first."""
-    check(request, store)
-    specs = [request.target, *request.drafts]
-    folders = {}
-    for spec in specs:
-        folders[spec.folder_name] = store.get(spec, makers, progress) / "target"
-    store.trim(specs, progress)
+    check(request, store, rows)
+    needed = _needed(request, rows)
+    folders = {spec.folder_name: store.get(spec, makers, progress) / "target" for spec in needed}
+    if needed:
+        store.trim(needed, progress)
     until = clock() + 60 * request.minutes
-    chosen, trials, weighed = _settings(
-        request, folders[request.target.folder_name], machine, rows, progress, until - clock()
-    )
+    _try_settings(request, folders, machine, rows, progress, until - clock())
+    chosen, trials = _chosen(request, rows)
     settings = request.settings[chosen]
     walks = Walks(request.target.vocab)
-    drafts = []
     for number, spec in enumerate(request.drafts):
-        share = max(0.0, until - clock()) / (len(request.drafts) - number)
-        key = spec.folder_name
+        key, share = spec.folder_name, max(0.0, until - clock()) / (len(request.drafts) - number)
         if ("weighed", key, chosen) not in rows:
             with progress.task(f"loading the draft's twin {spec.name}"):
                 found = machine.weigh(folders[key], settings, (1,), min(5.0, 0.1 * share), draft=True)
                 rows.add(("weighed", key, chosen), asdict(found))
         _measure_draft(request, spec, store, settings, chosen, machine, rows, walks, share, progress, clock)
-        drafts.append(_draft(spec, chosen, rows))
-    return Measured(request.target, weighed, chosen, trials, drafts)
+    weighed = _weighed(rows.get(("target", chosen)))
+    return Measured(request.target, weighed, chosen, trials, [_draft(spec, chosen, rows) for spec in request.drafts])
 
 
-def _settings(
-    request: Request, folder: Path, machine: Machine, rows: Rows, progress: Progress, left_s: float
-) -> tuple[str, dict[str, float], Weighed]:
-    """The settings under which the target's plain pass is fastest, each tried in a process of its own."""
+def _needed(request: Request, rows: Rows) -> list[TwinSpec]:
+    """The twins that something is still to be measured with, the target first."""
+    if any(("target", name) not in rows for name in request.settings):
+        return [request.target, *request.drafts]
+    chosen, _ = _chosen(request, rows)
+    drafts = [spec for spec in request.drafts if ("done", spec.folder_name, chosen) not in rows]
+    return [request.target, *drafts] if drafts else []
+
+
+def _try_settings(
+    request: Request,
+    folders: Mapping[str, Path],
+    machine: Machine,
+    rows: Rows,
+    progress: Progress,
+    left_s: float,
+) -> None:
+    """A plain pass of the target under each of the settings, each in a process of its own."""
     budget_s = min(20.0, 0.15 * left_s / len(request.settings))
-    found = {}
     for name, settings in request.settings.items():
-        key = ("target", name)
-        if key not in rows:
+        if ("target", name) not in rows:
             with progress.task(f"loading the target's twin, settings {name}"):
-                rows.add(key, asdict(machine.weigh(folder, settings, (1, 4), budget_s, draft=False)))
-        found[name] = _weighed(rows.get(key))
-    trials = {name: weighed.passes[1] for name, weighed in found.items()}
+                found = machine.weigh(folders[request.target.folder_name], settings, (1, 4), budget_s, draft=False)
+                rows.add(("target", name), asdict(found))
+
+
+def _chosen(request: Request, rows: Rows) -> tuple[str, dict[str, float]]:
+    """The settings under which a plain pass is fastest, and what it took under each."""
+    trials = {name: _weighed(rows.get(("target", name))).passes[1] for name in request.settings}
     fastest = min(trials, key=lambda name: trials[name])
     if "default" in trials and trials["default"] < trials[fastest] * MARGIN:
         fastest = "default"
-    return fastest, trials, found[fastest]
+    return fastest, trials
 
 
 def _weighed(row: Mapping[str, Any]) -> Weighed:

@@ -95,7 +95,6 @@ def run(
 
     store = stage.Store(cache_folder() / "twins", _size(cache_limit, "--cache-limit"))
     request = stage.Request(spec, shapes, device, draft_device, tried, minutes)
-    stage.check(request, store)
     folder = out or cache_folder() / "plans" / f"{spec.folder_name}-{device}-{draft_device or device}"
     identity = {
         "target": spec.folder_name,
@@ -104,6 +103,7 @@ def run(
         "machine": machine.fingerprint(),
     }
     rows = stage.Rows(folder, identity, fresh=fresh)
+    stage.check(request, store, rows)
     if len(rows):
         terminal.say(f"Going on with what was measured before ({len(rows)} rows in '{folder}'); --fresh measures anew.")
     measured = stage.measure(

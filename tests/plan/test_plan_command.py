@@ -27,7 +27,10 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
         (["llama-3.1-8b", "--drafts", " , "], "--drafts names no shape; give some"),
         (["llama-3.2-1b", "--drafts", "qwen3-8b"], "a draft has to be smaller"),
         (["qwen3-8b", "--drafts", "2x512", "--draft-parameters", "50M"], "drop one of them"),
-        (["qwen3-8b", "--draft-parameters", "lots"], "--draft-parameters is 'lots', where a size such as 50M is needed"),
+        (
+            ["qwen3-8b", "--draft-parameters", "lots"],
+            "--draft-parameters is 'lots', where a size such as 50M is needed",
+        ),
         (["qwen3-8b", "--memory", "16 apples"], "--memory is '16 apples', where a size such as 16GB is needed"),
         (["qwen3-8b", "--hardware", "abacus"], "'abacus' is no hardware known here"),
         (["qwen3-8b", "--settings", "fastest"], "there are no settings 'fastest'; choose auto, default"),

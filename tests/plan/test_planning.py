@@ -154,6 +154,9 @@ def test_an_interrupted_plan_goes_on_where_it_was(request_of: Request, ready_pai
     third = Scripted()
     assert measure(request_of, store, makers, third, rows_in(tmp_path / "out"), clock=lambda: 0.0) == expected
     assert not third.runs and not third.weighed and not third.timed
+    gone = Store(tmp_path / "gone")
+    assert measure(request_of, gone, makers, third, rows_in(tmp_path / "out"), clock=lambda: 0.0) == expected
+    assert not gone.folder.exists(), "what is measured needs no twin any more"
 
 
 def test_rows_of_another_plan_are_refused_unless_fresh(tmp_path: Path) -> None:
@@ -185,23 +188,23 @@ def test_what_disk_or_memory_has_no_room_for_is_refused_before_anything_is_writt
 
     monkeypatch.setattr(resources.shutil, "disk_usage", usage(20_000_000_000))
     with pytest.raises(EdgespecError, match=r"has 20.00 GB free and about 3\d\.\d\d GB are needed"):
-        check(large_request, store)
+        check(large_request, store, rows_in(tmp_path))
     monkeypatch.setattr(resources.shutil, "disk_usage", usage(10**13))
     monkeypatch.setattr(resources, "available_memory_bytes", lambda: 3_000_000_000)
     with pytest.raises(
         EdgespecError, match=r"running a twin of 'llama-3.1-8b' in int4 needs about \d\.\d GB of memory and 3.0"
     ):
-        check(large_request, store)
+        check(large_request, store, rows_in(tmp_path))
     monkeypatch.setattr(resources, "available_memory_bytes", lambda: 500_000_000)
     with pytest.raises(
         EdgespecError, match=r"building the twin of 'llama-3.1-8b' needs about 1.3 GB of memory and 0.5"
     ):
-        check(large_request, store)
+        check(large_request, store, rows_in(tmp_path))
     monkeypatch.setattr(resources, "available_memory_bytes", lambda: psutil.virtual_memory().total * 100)
     with pytest.raises(EdgespecError, match=r"take about 4\.\d GB and the cache keeps at most 2.0 GB"):
-        check(large_request, Store(tmp_path / "cache" / "twins", limit_bytes=2_000_000_000))
+        check(large_request, Store(tmp_path / "cache" / "twins", limit_bytes=2_000_000_000), rows_in(tmp_path))
     with pytest.raises(EdgespecError, match="minutes to measure in must be above 0"):
-        check(replace(request_of, minutes=0.0), store)
+        check(replace(request_of, minutes=0.0), store, rows_in(tmp_path))
     assert not list(tmp_path.iterdir()), "not even a folder was made"
 
 
