@@ -17,8 +17,8 @@ svg .gain-3 .cell { fill: rgb(var(--faster-rgb) / .36); } svg .gain-4 .cell { fi
 svg .loss-1 .cell { fill: rgb(var(--slower-rgb) / .10); } svg .loss-2 .cell { fill: rgb(var(--slower-rgb) / .24); }
 svg .loss-3 .cell { fill: rgb(var(--slower-rgb) / .38); } svg .loss-4 .cell { fill: rgb(var(--slower-rgb) / .54); }
 svg .even .cell { fill: rgb(var(--band) / .06); }
-svg .figure { font-size: 11.5px; } svg .best .cell { stroke: var(--ink); stroke-width: 1.6; }
-svg .best .figure { font-weight: 600; }
+svg .figure { font-size: 11.5px; pointer-events: none; } svg .best .cell { stroke: var(--ink); stroke-width: 1.6; }
+svg .figure.best { font-weight: 600; }
 svg .breakeven { fill: none; stroke: var(--ink); stroke-width: 2; stroke-dasharray: 6 4; }
 svg .placed { stroke: var(--hue-2); stroke-width: 2; } svg .placed-name { fill: var(--hue-2); }
 """
@@ -81,7 +81,7 @@ def surface(
         step = columns[shown[1]] - columns[shown[0]]
         return left + wide * ((value - columns[shown[0]]) / step + 0.5)
 
-    parts = []
+    parts, figures = [], []
     for row, (label, values) in enumerate(rows):
         top = head + high * row
         parts.append(text(left - 10, top + high / 2 + 4, label, "tick", "end"))
@@ -89,16 +89,16 @@ def surface(
             value = values[column]
             more = f"; {notes(row, column)}" if notes else ""
             framed = " best" if best.get(column) == row else ""
-            cell = [
-                box(left + wide * place + 1, top + 1, wide - 2, high - 2, "cell"),
-                text(left + wide * (place + 0.5), top + high / 2 + 4, f"{value:.2f}", "figure", "middle"),
-            ]
+            figures.append(
+                text(left + wide * (place + 0.5), top + high / 2 + 4, f"{value:.2f}", f"figure{framed}", "middle")
+            )
+            cell = [box(left + wide * place + 1, top + 1, wide - 2, high - 2, "cell")]
             hint = f"{side} {label}, {axis} {columns[column]:g}: {value:.2f}{TIMES}{more}"
             parts.append(group(f"{shade(value)}{framed}", hint, cell))
     for place, column in enumerate(shown):
         parts.append(text(left + wide * (place + 0.5), bottom + 18, f"{columns[column]:g}", "tick", "middle"))
     parts.append(text(left + wide * len(shown) / 2, bottom + 38, axis, "tick", "middle"))
-    parts.append(text(left - 10, head - 6, side, "tick", "end"))
+    parts.append(text(2.0, head - 6, side, "tick", "start"))
     path = []
     for row, at in enumerate(line_at):
         if at is not None:
@@ -114,6 +114,7 @@ def surface(
             room = (width - here if right else here) - 12
             words = fitting(f"{found.name}, {found.alpha:.2f}", room)
             parts.append(text(here + (6 if right else -6), top + 1, words, "placed-name", "start" if right else "end"))
+    parts += figures
     told = "; ".join(
         f"{side} {label}: best {max(values):.2f}{TIMES} at {axis} "
         f"{columns[max(range(len(values)), key=values.__getitem__)]:g}"
