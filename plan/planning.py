@@ -35,8 +35,8 @@ HELD_BACK = (
 FEWEST_HELD_BACK = 3
 ROUNDS = 2
 LEAST_TOKENS, MOST_TOKENS = 24, 128
-_PROMPT_STEPS = 6
-"""About what a walk's prompt takes, in steps."""
+_PROMPT, _PROMPT_STEPS = 8, 2
+"""Tokens of a run's prompt, which is in no time that is told, and about what it takes in steps."""
 PASSES_SHARE = 0.25
 MARGIN = 1.03
 """Settings must beat the default's plain pass by this factor."""
@@ -240,7 +240,7 @@ def _runs(
                 if row not in rows:
                     if number and clock() > until:
                         return
-                    walk = walks.chosen(alpha, max(gamma, 1), tokens, seed=number)
+                    walk = walks.chosen(alpha, max(gamma, 1), tokens, context=_PROMPT, seed=number)
                     if number == 0 and at == 0:
                         runner.run(walk, alpha, gamma)  # warm-up
                     rows.add(row, asdict(runner.run(walk, alpha, gamma)))
