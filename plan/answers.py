@@ -210,7 +210,7 @@ def _training(layout: Layout, target: Layout, hardware: Hardware | None) -> Docu
     return entry
 
 
-def sentences(document: Document) -> list[str]:
+def sentences(document: Mapping[str, Any]) -> list[str]:
     """The answers in words, most wanted first. Every figure in them is of twins, and the first sentence says so."""
     drafts, target = document["drafts"], document["target"]
     if not drafts:

@@ -7,6 +7,7 @@ what it takes: the checkpoint and the IR made of it lie beside each other for a 
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -73,7 +74,7 @@ class TwinSpec:
     @property
     def folder_name(self) -> str:
         """Its name in the cache: shape, precision, and a hash of all that its files depend on."""
-        facts = [VERSION, self.role, self.config, self.vocab, self.precision, self.device, self.seed]
+        facts: list[Any] = [VERSION, self.role, self.config, self.vocab, self.precision, self.device, self.seed]
         facts += [list(self.alphas)] if self.role == "draft" else []
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=dict).encode()).hexdigest()[:12]
         safe = "".join(character if character.isalnum() or character in ".-" else "-" for character in self.name)
@@ -189,12 +190,12 @@ class Store:
             progress=progress,
         )
         label_sources(makers.export(checkpoint, None, exported, progress=progress))
-        shutil.rmtree(checkpoint)
+        _remove(checkpoint)
         if spec.precision in UNCOMPRESSED:
             made = exported
         else:
             makers.quantize(exported, made, target=spec.precision, device=spec.device, progress=progress)
-            shutil.rmtree(exported)
+            _remove(exported)
         manifest = read_manifest(made)
         (made / "target").replace(staged / "target")
         shutil.rmtree(made)
@@ -211,6 +212,12 @@ class Store:
             name, mark, _ = entry.name.partition(PARTIAL_MARK)
             if mark and name.startswith("."):
                 remove_abandoned(self.folder / name[1:], progress)
+
+
+def _remove(folder: Path) -> None:
+    """Files that an object still maps cannot be deleted on Windows."""
+    gc.collect()
+    shutil.rmtree(folder)
 
 
 def _bytes_of(folder: Path) -> int:

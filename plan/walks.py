@@ -94,7 +94,7 @@ class Walks:
 
     def _ends(self, start: int, gamma: int, tokens: int) -> list[tuple[int, int]]:
         """(tokens, steps behind the prompt's) wherever a step of the answer from `start` ends, in its last quarter."""
-        found = []
+        found: list[tuple[int, int]] = []
         done, steps = 1, 0
         while True:
             accepted = 0
