@@ -20,7 +20,7 @@ from edgespec.resources import require_memory
 
 from .cycle import draft_cycle, target_cycle
 from .rows import Rows
-from .session import LENGTHS, Machine, Passes, Runner
+from .session import Machine, Passes, Runner
 from .step_model import Point, StepModel, Timed, compared, fitted
 from .store import Makers, Store, TwinSpec
 from .tokenizer import synthetic_vocabulary
@@ -112,18 +112,13 @@ def measure(
     folders = {spec.folder_name: store.get(spec, makers, progress) / "target" for spec in needed}
     if needed:
         store.trim(needed, progress)
+    work = _Work(request, store, machine, rows, Walks(request.target.vocab), progress, clock)
     until = clock() + 60 * request.minutes
-    _try_settings(request, folders, machine, rows, progress, until - clock())
+    work.try_settings(folders, until - clock())
     chosen, trials = _chosen(request, rows)
-    settings = request.settings[chosen]
-    walks = Walks(request.target.vocab)
     for number, spec in enumerate(request.drafts):
-        key, share = spec.folder_name, max(0.0, until - clock()) / (len(request.drafts) - number)
-        if ("weighed", key, chosen) not in rows:
-            with progress.task(f"loading the draft's twin {spec.name}"):
-                found = machine.weigh(folders[key], settings, (1,), min(5.0, 0.1 * share), draft=True)
-                rows.add(("weighed", key, chosen), asdict(found))
-        _measure_draft(request, spec, store, settings, chosen, machine, rows, walks, share, progress, clock)
+        share_s = max(0.0, until - clock()) / (len(request.drafts) - number)
+        work.measure_draft(spec, chosen, folders, share_s)
     weighed = _weighed(rows.get(("target", chosen)))
     return Measured(request.target, weighed, chosen, trials, [_draft(spec, chosen, rows) for spec in request.drafts])
 
@@ -135,23 +130,6 @@ def _needed(request: Request, rows: Rows) -> list[TwinSpec]:
     chosen, _ = _chosen(request, rows)
     drafts = [spec for spec in request.drafts if ("done", spec.folder_name, chosen) not in rows]
     return [request.target, *drafts] if drafts else []
-
-
-def _try_settings(
-    request: Request,
-    folders: Mapping[str, Path],
-    machine: Machine,
-    rows: Rows,
-    progress: Progress,
-    left_s: float,
-) -> None:
-    """A plain pass of the target under each of the settings, each in a process of its own."""
-    budget_s = min(20.0, 0.15 * left_s / len(request.settings))
-    for name, settings in request.settings.items():
-        if ("target", name) not in rows:
-            with progress.task(f"loading the target's twin, settings {name}"):
-                found = machine.weigh(folders[request.target.folder_name], settings, (1, 4), budget_s, draft=False)
-                rows.add(("target", name), asdict(found))
 
 
 def _chosen(request: Request, rows: Rows) -> tuple[str, dict[str, float]]:
@@ -167,39 +145,6 @@ def _weighed(row: Mapping[str, Any]) -> Weighed:
     return Weighed(row["load_s"], row["rss_bytes"], {int(n): seconds for n, seconds in row["passes"].items()})
 
 
-def _measure_draft(
-    request: Request,
-    spec: TwinSpec,
-    store: Store,
-    settings: Mapping[str, Any],
-    chosen: str,
-    machine: Machine,
-    rows: Rows,
-    walks: Walks,
-    share_s: float,
-    progress: Progress,
-    clock: Callable[[], float],
-) -> None:
-    """Passes, then real runs in rounds, plain ones among them, as far as the time goes."""
-    key = spec.folder_name
-    if ("done", key, chosen) in rows:
-        return
-    root = store.folder
-    pair = store.pair(root / request.target.folder_name, root / key)
-    until = clock() + share_s
-    with progress.task(f"loading {request.target.name} with {spec.name}"):
-        runner = machine.open(pair, settings)
-    try:
-        if ("passes", key, chosen) not in rows:
-            with progress.task(f"timing passes of {request.target.name} and {spec.name}, {len(LENGTHS)} lengths"):
-                rows.add(("passes", key, chosen), asdict(runner.passes(PASSES_SHARE * share_s)))
-        passes = _passes(rows.get(("passes", key, chosen)))
-        _runs(key, chosen, passes, runner, rows, walks, max(0.0, until - clock()), progress, clock)
-        rows.add(("done", key, chosen), True)
-    finally:
-        runner.close()
-
-
 def schedule(pass_s: float, left_s: float) -> tuple[int, list[tuple[float, int]]]:
     """Tokens of an answer, and the points of a round: as many and as long as the time allows, never fewer than those
     that are fitted to and FEWEST_HELD_BACK others."""
@@ -212,39 +157,74 @@ def schedule(pass_s: float, left_s: float) -> tuple[int, list[tuple[float, int]]
     return min(MOST_TOKENS, max(LEAST_TOKENS, tokens)), [*FIT_AT, *HELD_BACK[:held_back]]
 
 
-def _runs(
-    key: str,
-    chosen: str,
-    passes: Passes,
-    runner: Runner,
-    rows: Rows,
-    walks: Walks,
-    left_s: float,
-    progress: Progress,
-    clock: Callable[[], float],
-) -> None:
-    until = clock() + left_s
-    if (plan := rows.get(("schedule", key, chosen))) is None:
-        tokens, points = schedule(passes.target[1], left_s)
-        rows.add(("schedule", key, chosen), [tokens, points])
-    else:
-        tokens, points = plan
-    with progress.task(f"decoding for real at {len(points)} points", total=ROUNDS * (len(points) + 3)) as task:
-        for number in range(ROUNDS):
-            draw = np.random.default_rng([number, 14])
-            order = [tuple(points[index]) for index in draw.permutation(len(points))]
-            third = -(-len(order) // 2)
-            plain = [(0.7, 0)]
-            for at, (alpha, gamma) in enumerate([*plain, *order[:third], *plain, *order[third:], *plain]):
-                row = ("run", key, chosen, number, at)
-                if row not in rows:
-                    if number and clock() > until:
-                        return
-                    walk = walks.chosen(alpha, max(gamma, 1), tokens, context=_PROMPT, seed=number)
-                    if number == 0 and at == 0:
-                        runner.run(walk, alpha, gamma)  # warm-up
-                    rows.add(row, asdict(runner.run(walk, alpha, gamma)))
-                task.advance()
+@dataclass(frozen=True)
+class _Work:
+    """What measuring takes; each method adds the rows that are not there yet."""
+
+    request: Request
+    store: Store
+    machine: Machine
+    rows: Rows
+    walks: Walks
+    progress: Progress
+    clock: Callable[[], float]
+
+    def try_settings(self, folders: Mapping[str, Path], left_s: float) -> None:
+        """A plain pass of the target under each of the settings, each in a process of its own."""
+        budget_s = min(20.0, 0.15 * left_s / len(self.request.settings))
+        for name, settings in self.request.settings.items():
+            if ("target", name) not in self.rows:
+                folder = folders[self.request.target.folder_name]
+                with self.progress.task(f"loading the target's twin, settings {name}"):
+                    found = self.machine.weigh(folder, settings, (1, 4), budget_s, draft=False)
+                self.rows.add(("target", name), asdict(found))
+
+    def measure_draft(self, spec: TwinSpec, chosen: str, folders: Mapping[str, Path], share_s: float) -> None:
+        """Memory, passes, then real runs in rounds, plain ones among them, as far as the time goes."""
+        key, rows, request = spec.folder_name, self.rows, self.request
+        if ("done", key, chosen) in rows:
+            return
+        until = self.clock() + share_s
+        settings = request.settings[chosen]
+        if ("weighed", key, chosen) not in rows:
+            with self.progress.task(f"loading the draft's twin {spec.name}"):
+                found = self.machine.weigh(folders[key], settings, (1,), min(5.0, 0.1 * share_s), draft=True)
+            rows.add(("weighed", key, chosen), asdict(found))
+        root = self.store.folder
+        pair = self.store.pair(root / request.target.folder_name, root / key)
+        with self.progress.task(f"loading {request.target.name} with {spec.name}"):
+            runner = self.machine.open(pair, settings)
+        try:
+            if ("passes", key, chosen) not in rows:
+                with self.progress.task(f"timing passes of {request.target.name} and {spec.name}"):
+                    rows.add(("passes", key, chosen), asdict(runner.passes(PASSES_SHARE * share_s)))
+            if ("schedule", key, chosen) not in rows:
+                pass_s = _passes(rows.get(("passes", key, chosen))).target[1]
+                rows.add(("schedule", key, chosen), schedule(pass_s, max(0.0, until - self.clock())))
+            self._decode(key, chosen, runner, until)
+            rows.add(("done", key, chosen), True)
+        finally:
+            runner.close()
+
+    def _decode(self, key: str, chosen: str, runner: Runner, until: float) -> None:
+        """The first round is gone through whatever the time, further ones as far as it goes."""
+        tokens, points = self.rows.get(("schedule", key, chosen))
+        plain = (0.7, 0)
+        with self.progress.task(f"decoding at {len(points)} points", total=ROUNDS * (len(points) + 3)) as task:
+            for number in range(ROUNDS):
+                order = np.random.default_rng([number, 14]).permutation(len(points)).tolist()
+                half = -(-len(order) // 2)
+                first, second = ([tuple(points[index]) for index in part] for part in (order[:half], order[half:]))
+                for at, (alpha, gamma) in enumerate([plain, *first, plain, *second, plain]):
+                    row = ("run", key, chosen, number, at)
+                    if row not in self.rows:
+                        if number and self.clock() > until:
+                            return
+                        walk = self.walks.chosen(alpha, max(gamma, 1), tokens, context=_PROMPT, seed=number)
+                        if number == 0 and at == 0:
+                            runner.run(walk, alpha, gamma)  # warm-up
+                        self.rows.add(row, asdict(runner.run(walk, alpha, gamma)))
+                    task.advance()
 
 
 def _passes(row: Mapping[str, Any]) -> Passes:
