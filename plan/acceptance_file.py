@@ -64,8 +64,7 @@ def read_acceptance(path: Path) -> list[Profile]:
     if not found:
         raise EdgespecError(
             f"'{path}' tells no acceptance of a draft (acceptance_rate, gamma, alpha); give what edgespec train "
-            "evaluate "
-            "--json printed, or a bench's report.json with a draft arm"
+            "evaluate --json printed, or a bench's report.json with a draft arm"
         )
     return found
 

@@ -58,8 +58,7 @@ def answer(
         "schema": SCHEMA,
         "twins": True,
         "note": "Figures of twins: random weights in the named shapes, with an acceptance that was set. Times and "
-        "memory "
-        "hold for the shape; what a trained draft is accepted is not known from them.",
+        "memory hold for the shape; what a trained draft is accepted is not known from them.",
         "target": {
             "shape": target.name,
             "parameters": target.layout.parameters,
@@ -248,8 +247,7 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
             f"{entry['pair_memory_bytes'] / 1e9:.1f} GB with caches for {CONTEXT:,} tokens."
             if entry
             else f"Nothing fits in {memory['bytes'] / 1e9:.3g} GB: the smallest pair takes {least / 1e9:.1f} GB with "
-            "caches "
-            f"for {CONTEXT:,} tokens."
+            f"caches for {CONTEXT:,} tokens."
         )
     for found in best["measured_acceptance"]:
         said.append(

@@ -95,8 +95,7 @@ def draft_cycle(target: Cycle, alpha: float | Sequence[float], seed: int) -> Cyc
             return Cycle(order, place[target.position], target.live)
     raise EdgespecError(
         f"an alpha of {', '.join(f'{one:g}' for one in alphas)} leaves {total} of {n} tokens to be wrong about, too "
-        "few "
-        "to keep wrong proposals wrong; take a larger vocabulary or another alpha"
+        "few to keep wrong proposals wrong; take a larger vocabulary or another alpha"
     )
 
 

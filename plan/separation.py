@@ -66,6 +66,5 @@ def require_separable(width: int, tokens: int, name: str) -> None:
     if 1 - nearest < LEAST + NOISE:
         raise EdgespecError(
             f"no twin of '{name}' can be built: {tokens:,} tokens do not stay apart in a model {width} wide; take a "
-            "wider "
-            "draft"
+            "wider draft"
         )

@@ -68,8 +68,7 @@ class Walks:
         if room // tokens < count:
             raise EdgespecError(
                 f"there is room for {room // tokens} answers of {tokens} tokens at alpha {alpha:g}, not for {count}; "
-                "ask "
-                "for fewer or shorter ones, or take a larger vocabulary"
+                "ask for fewer or shorter ones, or take a larger vocabulary"
             )
         places = np.sort(draw.choice(room - count * tokens + count, count, replace=False))
         return [

@@ -65,8 +65,7 @@ def run(
             if where.upper().startswith("NPU"):
                 raise EdgespecError(
                     "an NPU runs models of fixed shape only, which plan cannot time; plan for CPU or GPU, and bench "
-                    "a pair "
-                    "on the NPU"
+                    "a pair on the NPU"
                 )
     if settings != "auto" and settings not in PLAIN_CANDIDATES:
         raise EdgespecError(f"there are no settings '{settings}'; choose auto, {', '.join(PLAIN_CANDIDATES)}")

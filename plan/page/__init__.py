@@ -52,9 +52,8 @@ def _banner(document: Mapping[str, Any]) -> Html:
     return Html(
         '<div class="banner" role="note"><strong>Figures of twins, not of trained models.</strong> '
         f"{text(listed([target, *drafts]))} stand here for shapes: random weights, with an acceptance that was set. "
-        "Times, "
-        "memory and the gain at an acceptance hold for the shape; what a trained draft is accepted is not known from "
-        "them.</div>"
+        "Times, memory and the gain at an acceptance hold for the shape; what a trained draft is accepted is not "
+        "known from them.</div>"
     )
 
 

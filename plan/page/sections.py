@@ -47,9 +47,8 @@ def ranking(document: Document) -> Html:
     source = drafts[0]["published"] if drafts else None
     words = (
         f"At the acceptance {source['draft']} is published with ({source['source']}: {source['rate']['text']:.0%} on "
-        "text, "
-        f"{source['rate']['code']:.0%} on code, as accepted / drafted; the same for every shape here, though a larger "
-        "draft is accepted a little more), at each shape's best gamma."
+        f"text, {source['rate']['code']:.0%} on code, as accepted / drafted; the same for every shape here, though a "
+        "larger draft is accepted a little more), at each shape's best gamma."
         if source
         else ""
     )
@@ -107,8 +106,7 @@ def maps(document: Document) -> Html:
         "maps",
         "Speed-up by acceptance and gamma",
         "Alpha is the chance that a proposal is accepted given that those before it were; gamma how many are "
-        "proposed. The "
-        "dashed line is break-even, the framed cell the best gamma of its alpha. "
+        "proposed. The dashed line is break-even, the framed cell the best gamma of its alpha. "
         + (
             "Upright lines: acceptance measured with real drafts."
             if document["acceptance"]
@@ -147,10 +145,8 @@ def trees(document: Document) -> Html:
         "trees",
         "Chains and trees",
         "The fastest tree over the fastest chain (or plain decoding). Rho is the chance that a draft's next best "
-        "token is "
-        "right where those before it were not; twins cannot tell it, their second guesses are random. Times are of "
-        "passes "
-        "over as many tokens as a tree has nodes; a tree's draft passes go a level at a time.",
+        "token is right where those before it were not; twins cannot tell it, their second guesses are random. Times "
+        "are of passes over as many tokens as a tree has nodes; a tree's draft passes go a level at a time.",
         *inside,
     )
 
@@ -179,8 +175,7 @@ def validation(document: Document) -> Html:
         words
         + "Real speculative runs with twins, native engine, greedy, plain decoding among them; answers are those whose "
         "tau is the expected one, so what differs is time. Passes are timed; the time of a step beyond them is "
-        "fitted to "
-        "the points that say so.",
+        "fitted to the points that say so.",
         table(("draft", "alpha", "gamma", "predicted", "measured", "error", ""), rows, about="predicted and measured"),
     )
 
