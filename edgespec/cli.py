@@ -21,6 +21,7 @@ VERBS = {
     "surely.",
     "verify": "Does speculation change what the model says? Exit code 1 when it does.",
     "prompts": "The prompts that bench can ask: what there is, what they say, and those of others to fetch.",
+    "plan": "What would a draft gain on this machine, before anyone trains one?",
     "tune": "Find the fastest way to run a pair on a device of this machine, and write it into the pair as a profile.",
     "generate": "Continue a prompt with a pair, streaming.",
     "chat": "Talk with a pair in the terminal, streaming; /help lists what can be asked of it.",

@@ -26,7 +26,7 @@ PATIENCE_S = 15.0
 """How long a refused rename or removal is tried again: a scanner reads a gigabyte in a few seconds."""
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
-_MARK = ".edgespec-partial-"
+PARTIAL_MARK = ".edgespec-partial-"
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def staged_directory(
     remove_abandoned(out, progress)
     require_disks([DiskNeed(out.parent, need_bytes, f"'{out.name}'"), *also])
     me = psutil.Process()
-    temporary = out.parent / f".{out.name}{_MARK}{me.pid}-{int(me.create_time())}"
+    temporary = out.parent / f".{out.name}{PARTIAL_MARK}{me.pid}-{int(me.create_time())}"
     temporary.mkdir()
     try:
         yield temporary
@@ -129,9 +129,9 @@ def require_folder(folder: Path, name: str) -> None:
 def remove_abandoned(out: Path, progress: Progress = SILENT) -> list[Path]:
     """Delete what killed runs left beside `out`; directories of processes still alive stay."""
     removed = []
-    mark = f".{out.name}{_MARK}"  # compared as it is: a name may hold characters that mean something to glob
+    mark = f".{out.name}{PARTIAL_MARK}"  # compared as it is: a name may hold characters that mean something to glob
     for leftover in [path for path in out.parent.iterdir() if path.name.startswith(mark)]:
-        pid, _, created = leftover.name.rpartition(_MARK)[2].partition("-")
+        pid, _, created = leftover.name.rpartition(PARTIAL_MARK)[2].partition("-")
         if pid.isdigit() and created.isdigit() and not _alive(int(pid), int(created)):
             if remove_folder(leftover, patience_s=_LONGEST_PAUSE_S):
                 removed.append(leftover)

@@ -33,8 +33,14 @@ def twin_label(pair: Pair) -> str | None:
         return None
     if pair.draft is None:
         return _name(target)
-    alpha = f" alpha={draft['alpha']:.2f}" if draft else ""
+    alpha = f" alpha={alpha_words(draft)}" if draft else ""
     return f"{_name(target)} + {_name(draft)}{alpha}"
+
+
+def alpha_words(twin: dict[str, Any]) -> str:
+    """The alpha a twin was made for, such as 0.80, or the range where it has several (edgespec.plan's zones)."""
+    alpha = twin["alpha"]
+    return f"{min(alpha):.2f} to {max(alpha):.2f}" if isinstance(alpha, list) else f"{alpha:.2f}"
 
 
 def _name(twin: dict[str, Any] | None) -> str:
@@ -49,7 +55,7 @@ def label_sources(pair: Pair) -> Pair:
         record = getattr(pair.manifest, role)
         twin = read_twin(pair.root / role) if record is not None else None
         if twin is not None:
-            source = Source(id=f"twin:{twin['shape']} alpha={twin['alpha']:.2f}", revision=f"seed {twin['seed']}")
+            source = Source(id=f"twin:{twin['shape']} alpha={alpha_words(twin)}", revision=f"seed {twin['seed']}")
             update[role] = record.model_copy(update={"source": source})
     manifest = pair.manifest.model_copy(update=update)
     write_manifest(pair.root, manifest)

@@ -12,6 +12,9 @@ What follows for greedy verification, with any number of proposals a step:
 - A wrong proposal leads into another piece. That the draft wanders back to where the target is within the next HORIZON
   proposals is excluded: the order of the pieces is checked for it.
 
+A draft may have several alphas, one for each of equally long zones of the target's cycle: where an answer begins then
+decides what is accepted in it, and one pair of twins serves every alpha.
+
 Tokens that are not live (special tokens, single bytes) act as an input like a live token, their alias, and as an
 output never win: nothing leads to them, so a text never ends and holds only printable characters.
 """
@@ -19,7 +22,9 @@ output never win: nothing leads to them, so a text never ends and holds only pri
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -56,20 +61,32 @@ def target_cycle(live: np.ndarray, vocab: int, seed: int) -> Cycle:
     return Cycle(order, position, is_live)
 
 
-def draft_cycle(target: Cycle, alpha: float, seed: int) -> Cycle:
+def zone_bounds(length: int, zones: int) -> list[tuple[int, int]]:
+    """First position and the one behind the last of each of `zones` equal parts of a cycle of `length` tokens."""
+    ends = [length * index // zones for index in range(zones + 1)]
+    return list(pairwise(ends))
+
+
+def draft_cycle(target: Cycle, alpha: float | Sequence[float], seed: int) -> Cycle:
     """The draft's map: `target`'s cut and joined anew so that a share `alpha` of the live tokens keeps its follower.
 
-    Raises EdgespecError when alpha is no share, or leaves too few cuts for pieces in another order.
+    alpha: one, or one for each zone of the cycle (zone_bounds), in that order. Raises EdgespecError when an alpha is no
+    share, or leaves too few cuts for pieces in another order.
     """
-    if not 0 <= alpha <= 1:
-        raise EdgespecError(f"alpha is the share of proposals that are accepted, from 0 to 1, not {alpha}")
+    alphas = (alpha,) if isinstance(alpha, (int, float)) else tuple(alpha)
+    for one in alphas:
+        if not 0 <= one <= 1:
+            raise EdgespecError(f"alpha is the share of proposals that are accepted, from 0 to 1, not {one}")
     n = len(target.order)
-    cuts = round((1 - alpha) * n)
-    if alpha == 1:
+    bounds = zone_bounds(n, len(alphas))
+    cuts = [round((1 - one) * (end - start)) for one, (start, end) in zip(alphas, bounds, strict=True)]
+    total = sum(cuts)
+    if all(one == 1 for one in alphas):
         return target
-    draw = np.random.default_rng([seed, 2, cuts])
-    last = np.sort(draw.permutation(n)[:cuts])  # positions before a cut
-    for step in _steps(cuts, draw):
+    draw = np.random.default_rng([seed, 2, *cuts])
+    within = [start + draw.permutation(end - start)[:count] for (start, end), count in zip(bounds, cuts, strict=True)]
+    last = np.sort(np.concatenate(within))  # positions before a cut
+    for step in _steps(total, draw):
         path = _joined(last, n, step)
         if not _returns(path, n):
             order = target.order[path]
@@ -77,8 +94,8 @@ def draft_cycle(target: Cycle, alpha: float, seed: int) -> Cycle:
             place[path] = np.arange(n)
             return Cycle(order, place[target.position], target.live)
     raise EdgespecError(
-        f"an alpha of {alpha} leaves {cuts} of {n} tokens to be wrong about, too few to keep wrong proposals wrong; "
-        "take a larger vocabulary or another alpha"
+        f"an alpha of {', '.join(f'{one:g}' for one in alphas)} leaves {total} of {n} tokens to be wrong about, too "
+        "few to keep wrong proposals wrong; take a larger vocabulary or another alpha"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from edgespec.errors import EdgespecError
@@ -51,3 +53,18 @@ def four_bits(weights: np.ndarray) -> np.ndarray:
     groups = weights.reshape(rows, -1, _GROUP if columns % _GROUP == 0 else columns)
     scale = np.maximum(np.abs(groups).max(axis=2, keepdims=True) / 7, np.float32(1e-12))
     return np.asarray((np.clip(np.round(groups / scale), -8, 7) * scale).reshape(rows, columns))
+
+
+def require_separable(width: int, tokens: int, name: str) -> None:
+    """Refuse early what `require_separation` would refuse once it is written: random vectors of this width are too
+    close together for so many tokens.
+
+    The nearest of n random unit vectors has a cosine of about sqrt(2 ln(n) / width); the follower's own lead must be
+    left over LEAST after that and after NOISE, which adds as much again as its share.
+    """
+    nearest = (1 + NOISE) * math.sqrt(2 * math.log(tokens) / width)
+    if 1 - nearest < LEAST + NOISE:
+        raise EdgespecError(
+            f"no twin of '{name}' can be built: {tokens:,} tokens do not stay apart in a model {width} wide; take a "
+            "wider draft"
+        )

@@ -89,6 +89,10 @@ SHAPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "phi3", 32064, 3072, 8192, 32, 32, 32, 96, tied=False, positions=4096, theta=10000.0, eps=1e-5,
             sliding_window=2047, original_max_position_embeddings=4096,
         ),
+        "phi-4-mini": _shape(
+            "phi3", 200064, 3072, 8192, 32, 24, 8, 128, tied=True, positions=4096, theta=10000.0, eps=1e-5,
+            sliding_window=None, original_max_position_embeddings=4096, partial_rotary_factor=0.75,
+        ),
         "qwen2.5-7b": _qwen("qwen2", 152064, False, 32768, 3584, 18944, 28, 28, 4, 128),
         "qwen2.5-1.5b": _qwen("qwen2", 151936, True, 32768, 1536, 8960, 28, 12, 2, 128),
         "qwen2.5-0.5b": _qwen("qwen2", 151936, True, 32768, 896, 4864, 24, 14, 2, 64),
@@ -100,6 +104,18 @@ SHAPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "gemma2", 256000, 2304, 9216, 26, 8, 4, 256, tied=True, positions=8192, theta=10000.0, eps=1e-6,
             hidden_activation="gelu_pytorch_tanh", hidden_act="gelu_pytorch_tanh", sliding_window=4096,
             query_pre_attn_scalar=256, attn_logit_softcapping=50.0, final_logit_softcapping=30.0,
+        ),
+        "gemma-2-9b": _shape(
+            "gemma2", 256000, 3584, 14336, 42, 16, 8, 256, tied=True, positions=8192, theta=10000.0, eps=1e-6,
+            hidden_activation="gelu_pytorch_tanh", hidden_act="gelu_pytorch_tanh", sliding_window=4096,
+            query_pre_attn_scalar=256, attn_logit_softcapping=50.0, final_logit_softcapping=30.0,
+        ),
+        # Drafts. Their shapes are not published; these give the size of the published int8 files to about 1 %.
+        "fastdraft-phi-3-50m": _shape(
+            "llama", 32064, 512, 1408, 6, 8, 8, 64, tied=False, positions=4096, theta=10000.0, eps=1e-5,
+        ),
+        "fastdraft-llama-3.1-150m": _shape(
+            "llama", 128256, 512, 1408, 7, 8, 8, 64, tied=False, positions=131072, theta=500000.0, eps=1e-5,
         ),
     }
 )  # fmt: skip
@@ -122,8 +138,8 @@ def llama_shape(layers: int, hidden: int, *, vocab: int = DEFAULT_VOCAB, tied: b
 
 
 def find_shape(shape: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The name and the config of a shape: a name in SHAPES, `LAYERSxHIDDEN` (llama_shape without a vocabulary), a
-    config.json, the directory that holds one, or a config as it stands.
+    """The name and the config of a shape: a name in SHAPES, `LAYERSxHIDDEN` (llama_shape without a vocabulary; with
+    `-untied` behind it a head of its own), a config.json, the directory that holds one, or a config as it stands.
 
     Raises EdgespecError naming the choices.
     """
@@ -133,15 +149,16 @@ def find_shape(shape: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, An
     text = str(shape)
     if text in SHAPES:
         return text, dict(SHAPES[text])
-    if grid := re.fullmatch(r"(\d+)x(\d+)", text):
-        config = llama_shape(int(grid[1]), int(grid[2]))
+    if grid := re.fullmatch(r"(\d+)x(\d+)(-untied)?", text):
+        config = llama_shape(int(grid[1]), int(grid[2]), tied=not grid[3])
         del config["vocab_size"]
         return text, config
     path = Path(shape)
     path = path / "config.json" if path.is_dir() else path
     if not path.is_file():
         raise EdgespecError(
-            f"'{text}' is no shape; give LAYERSxHIDDEN (such as 4x256), a config.json, or one of {', '.join(SHAPES)}"
+            f"'{text}' is no shape; give LAYERSxHIDDEN (such as 4x256, or 4x256-untied), a config.json, or one of "
+            f"{', '.join(SHAPES)}"
         )
     try:
         config = json.loads(path.read_bytes())

@@ -12,13 +12,15 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgespec.pair import Role
 from edgespec.progress import SILENT, Progress
 from edgespec.staging import require_absent, staged_directory
 from edgespec.twins import KEY
@@ -28,7 +30,7 @@ from .layout import Layout, Tensor, read_layout
 from .rotation import TURN, Rotation, choose_rotation
 from .separation import require_separation
 from .shapes import DEFAULT_VOCAB, find_shape
-from .shards import Blocks, open_tensor, write_index, write_shard
+from .shards import DTYPE, Blocks, open_tensor, write_index, write_shard
 from .tokenizer import END_ID, Vocabulary, synthetic_vocabulary, write_tokenizer
 
 GAIN = 0.1
@@ -44,6 +46,7 @@ WEAK = 0.5
 """Length of an alias' embedding and head beside a live token's: it never wins."""
 
 _BLOCK = 1 << 22  # numbers made at a time
+_POOL = 16_777_213  # prime: rows of no width repeat
 
 _DROPPED = ("auto_map", "quantization_config", "_name_or_path", "torch_dtype", "transformers_version")
 
@@ -52,17 +55,27 @@ _DROPPED = ("auto_map", "quantization_config", "_name_or_path", "torch_dtype", "
 class _Twin:
     """One model to be written. rotation: of a tied model, else None."""
 
+    role: Role
+    name: str
     config: dict[str, Any]
     layout: Layout
     cycle: Cycle
     rotation: Rotation | None
     seed: int
 
+    @property
+    def bytes(self) -> int:
+        """Disk that the checkpoint takes, its tokenizer included."""
+        return 2 * self.layout.parameters + 50 * self.layout.vocab
+
+
+Alpha = float | Sequence[float]
+
 
 def make_twins(
     target: str | Path | Mapping[str, Any],
     draft: str | Path | Mapping[str, Any],
-    alpha: float,
+    alpha: Alpha,
     out: str | Path,
     *,
     seed: int = 0,
@@ -72,40 +85,85 @@ def make_twins(
     """Write the Hugging Face checkpoints `out`/target and `out`/draft, and return their directories.
 
     target, draft: a shape (shapes.find_shape): a name, LAYERSxHIDDEN, a config.json or its content.
-    alpha: the share of proposals that the target accepts, given that those before were, greedy.
-    vocab: tokens of both; None takes the target's own, 32,000 for a grid shape. seed: same arguments, same files.
+    alpha: the share of proposals that the target accepts, given that those before were, greedy; or one for each zone of
+    the cycle (cycle.py). vocab: tokens of both; None takes the target's own, 32,000 for a grid shape. seed: same
+    arguments, same files.
     Weights are float16, a file a layer, made a block at a time. Raises EdgespecError for a shape that cannot be built,
     an alpha that this vocabulary cannot have, or a model too narrow to keep its tokens apart; `out` appears whole or
     not at all.
     """
     out = Path(out)
     require_absent(out)
-    shapes = {"target": find_shape(target), "draft": find_shape(draft)}
     if vocab is None:
-        vocab = shapes["target"][1].get("vocab_size", DEFAULT_VOCAB)
-    layouts = {role: read_layout({**config, "vocab_size": vocab}, name) for role, (name, config) in shapes.items()}
-    vocab = layouts["target"].vocab
+        vocab = int(find_shape(target)[1].get("vocab_size", DEFAULT_VOCAB))
     vocabulary = synthetic_vocabulary(vocab)
-    cycle = target_cycle(vocabulary.live, vocab, seed)
-    cycles = {"target": cycle, "draft": draft_cycle(cycle, alpha, seed)}
-    twins = {}
-    for number, (role, (name, config)) in enumerate(shapes.items()):
-        layout, own_seed = layouts[role], 2 * seed + number
-        if config.get("vocab_size") not in (None, vocab):
-            name = f"{name}-v{vocab}"  # not the shape it is named after
-        label = {"shape": name, "role": role, "alpha": alpha, "seed": seed}
-        rotation = None
-        if layout.tied:
-            rotation = choose_rotation(layout.hidden, layout.intermediate, len(cycle.order), own_seed)
-        twins[role] = _Twin(_config(config, layout, label), layout, cycles[role], rotation, own_seed)
-    need_bytes = sum(2 * twin.layout.parameters for twin in twins.values()) + 100 * vocab
-    with staged_directory(out, need_bytes, progress) as staged:
-        for role, twin in twins.items():
-            description = f"writing the {role}'s twin of '{shapes[role][0]}', {twin.layout.parameters / 1e6:,.1f} M"
-            with progress.task(description, total=twin.layout.layers + 2) as task:
-                for _ in _write(twin, staged / role, vocabulary):
-                    task.advance()
+    twins = [_design(target, "target", vocabulary, alpha, seed), _design(draft, "draft", vocabulary, alpha, seed)]
+    with staged_directory(out, sum(twin.bytes for twin in twins), progress) as staged:
+        for twin in twins:
+            _write_shown(twin, staged / twin.role, vocabulary, progress)
     return out / "target", out / "draft"
+
+
+def make_twin(
+    shape: str | Path | Mapping[str, Any],
+    role: Role,
+    alpha: Alpha,
+    out: str | Path,
+    *,
+    vocab: int,
+    seed: int = 0,
+    name: str | None = None,
+    progress: Progress = SILENT,
+) -> Path:
+    """One of the two, as `make_twins` writes it, into `out`: a target's files do not depend on alpha, so one goes with
+    the drafts of any. name: in place of the shape's own in the label."""
+    out = Path(out)
+    require_absent(out)
+    vocabulary = synthetic_vocabulary(vocab)
+    twin = _design(shape, role, vocabulary, alpha, seed, name)
+    with staged_directory(out, twin.bytes, progress) as staged:
+        _write_shown(twin, staged / role, vocabulary, progress)
+        for file in sorted((staged / role).iterdir()):
+            file.replace(staged / file.name)
+        (staged / role).rmdir()
+    return out
+
+
+def _design(
+    shape: str | Path | Mapping[str, Any],
+    role: Role,
+    vocabulary: Vocabulary,
+    alpha: Alpha,
+    seed: int,
+    name: str | None = None,
+) -> _Twin:
+    """What is to be written; everything that can be refused beforehand is."""
+    own_name, config = find_shape(shape)
+    name, vocab = name or own_name, len(vocabulary.tokens)
+    layout = read_layout({**config, "vocab_size": vocab}, name)
+    if config.get("vocab_size") not in (None, vocab):
+        name = f"{name}-v{vocab}"  # not the shape it is named after
+    cycle = target_cycle(vocabulary.live, vocab, seed)
+    if role == "draft":
+        cycle = draft_cycle(cycle, alpha, seed)
+    own_seed = 2 * seed + (role == "draft")
+    rotation = None
+    if layout.tied:
+        rotation = choose_rotation(layout.hidden, layout.intermediate, len(cycle.order), own_seed)
+    label = {
+        "shape": name,
+        "role": role,
+        "alpha": float(alpha) if isinstance(alpha, (int, float)) else list(alpha),
+        "seed": seed,
+    }
+    return _Twin(role, name, _config(config, layout, label), layout, cycle, rotation, own_seed)
+
+
+def _write_shown(twin: _Twin, folder: Path, vocabulary: Vocabulary, progress: Progress) -> None:
+    description = f"writing the {twin.role}'s twin of '{twin.name}', {twin.layout.parameters / 1e6:,.1f} M"
+    with progress.task(description, total=twin.layout.layers + 2) as task:
+        for _ in _write(twin, folder, vocabulary):
+            task.advance()
 
 
 def _config(config: Mapping[str, Any], layout: Layout, label: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,7 +233,21 @@ def _blocks(twin: _Twin, tensor: Tensor, turning: Mapping[str, np.ndarray] | Non
                 yield _head(twin, np.arange(start, start + count), embedding)
             else:
                 scale = GAIN if role in ("value", "up", "attention_out", "down") else 1.0
-                yield draw.standard_normal((count, columns), dtype=np.float32) * np.float32(scale / math.sqrt(columns))
+                yield _from_pool(draw, scale / math.sqrt(columns), count * columns).reshape(count, columns)
+
+
+@lru_cache(maxsize=8)
+def _pool(scale: float) -> np.ndarray:
+    draw = np.random.default_rng(15)
+    return np.asarray(draw.standard_normal(_POOL, dtype=np.float32) * np.float32(scale), dtype=DTYPE)
+
+
+def _from_pool(draw: np.random.Generator, scale: float, count: int) -> np.ndarray:
+    """`count` neighbours of a pool of normal numbers, from a random place on and around its end: drawing every weight
+    anew took five times as long as writing it, and a model of 8 B minutes."""
+    pool, start = _pool(scale), int(draw.integers(_POOL))
+    rest = count - (_POOL - start)
+    return pool[start : start + count] if rest <= 0 else np.concatenate([pool[start:], pool[:rest]])
 
 
 def _vector(twin: _Twin, role: str, name: str, draw: np.random.Generator, length: int) -> np.ndarray:

@@ -10,10 +10,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from edgespec.pair import REQUIRED_FILES, Manifest, ModelRecord, Pair, Source, record_files, write_manifest
+
+if TYPE_CHECKING:
+    from edgespec.plan import Walks
 
 TEXTS = [
     "def add(a, b):\n    return a + b\n",
@@ -21,6 +25,7 @@ TEXTS = [
     "class Stack:\n    def push(self, item):\n        self.items.append(item)\n",
     "The quick brown fox jumps over the lazy dog. It never asks why.\n",
 ]
+TWIN_VOCAB = 16_000
 VOCAB_ROWS = 320  # the tokenizer has 300 tokens: rows of the embedding are padded, as many published models have it
 
 
@@ -180,3 +185,34 @@ def make_tokenizer(folder: Path) -> None:
     tokenizer.train_from_iterator(TEXTS, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=end, eos_token=end, pad_token=end)
     fast.save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pair]:
+    """Targets of known behaviour: `twins(precision)` opens a pair of twins whose target is in that precision, with an
+    int8 draft, built once. The draft serves every alpha of edgespec.plan.ALPHAS: where an answer begins decides which
+    holds, and `twin_walks` knows where."""
+    from edgespec.export import export_pair
+    from edgespec.plan import Makers, Store, TwinSpec, llama_shape
+    from edgespec.quantize import quantize_pair
+
+    store = Store(tmp_path_factory.mktemp("twins") / "store")
+    makers = Makers(export=export_pair, quantize=quantize_pair)
+    target, draft = llama_shape(2, 128, vocab=TWIN_VOCAB, tied=False), llama_shape(1, 128, vocab=TWIN_VOCAB)
+
+    def made(precision: str) -> Pair:
+        specs = (
+            TwinSpec("target", "2x128", target, TWIN_VOCAB, precision),
+            TwinSpec("draft", "1x128", draft, TWIN_VOCAB, "int8"),
+        )
+        return store.pair(*(store.get(spec, makers) for spec in specs))
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def twin_walks() -> Walks:
+    """The answers of `twins`."""
+    from edgespec.plan import Walks
+
+    return Walks(TWIN_VOCAB)

@@ -8,17 +8,17 @@ evidence.py   same answers, settings, machine, method
 
 from __future__ import annotations
 
-import json
+from edgespec.page.document import render_document
+from edgespec.page.drawing import TIMES
+from edgespec.page.markup import ARROW, DASH, DOT, Html, bullets, kind, listed, number, text
 
 from ..plan import REFERENCE, UNTOUCHED
 from ..report import arm_label, verdict_parts
+from .arms import Arm, Report, best_of
 from .cost import costs
 from .drafting import bounds, drafting, steps
-from .drawing import TIMES
 from .evidence import drafted_on, machine, method, sameness, settings
 from .gain import gain, where
-from .markup import ARROW, DASH, DOT, Arm, Html, Report, best_of, bullets, kind, listed, number, text
-from .style import STYLE
 
 TWIN = "twin:"
 """How a model's source begins that is a twin (edgespec.twins)."""
@@ -40,45 +40,8 @@ def render_page(report: Report) -> str:
         "Method": method(report),
     }
     body = [_twins(report), _head(report), _notes(report), _contents(sections), *sections.values()]
-    data = json.dumps(report, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
-    return _TEMPLATE.format(
-        title=text(f"{report['pair']['name']} {DASH} edgespec bench"),
-        style=STYLE,
-        body="\n".join(part for part in body if part),
-        data=data,
-    )
-
-
-_TEMPLATE = """<!doctype html>
-<html lang="en" data-script-errors="0">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<script>
-window.onerror = function () {{
-  var page = document.documentElement;
-  page.setAttribute("data-script-errors", String(1 + Number(page.getAttribute("data-script-errors"))));
-}};
-</script>
-<style>
-{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-<script type="application/json" id="report">{data}</script>
-<script>
-// printed, every folded part is open
-window.addEventListener("beforeprint", function () {{
-  document.querySelectorAll("details").forEach(function (part) {{ part.open = true; }});
-}});
-</script>
-</body>
-</html>
-"""
+    title = f"{report['pair']['name']} {DASH} edgespec bench"
+    return render_document(title, [part for part in body if part], report, "report")
 
 
 def _twins(report: Report) -> Html:

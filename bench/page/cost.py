@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from edgespec.page import charts
+from edgespec.page.markup import Html, lead, number, section, table
+
 from ..report import arm_label
-from . import charts
-from .markup import Arm, Html, Report, lead, number, section, table
+from .arms import Arm, Report
 
 
 def costs(report: Report) -> Html:

@@ -5,31 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from edgespec.page import charts
+from edgespec.page.charts import Bar, Fall, Mark, Stack
+from edgespec.page.curves import Point, Series, curves
+from edgespec.page.drawing import TIMES
+from edgespec.page.markup import DOT, Html, bullets, figure, folded, lead, listed, number, pair, part, section, table
+
 from ..plan import REFERENCE, TUNED
 from ..report import arm_label
-from . import charts
-from .charts import Bar, Fall, Mark, Stack
-from .curves import Point, Series, curves
-from .drawing import TIMES
-from .markup import (
-    DOT,
-    Arm,
-    Html,
-    Report,
-    best_of,
-    best_of_kinds,
-    bullets,
-    figure,
-    folded,
-    lead,
-    listed,
-    number,
-    pair,
-    part,
-    section,
-    speculative,
-    table,
-)
+from .arms import Arm, Report, best_of, best_of_kinds, speculative
 
 LOST_TO = {
     "acceptance": "proposals that the target did not accept",

@@ -20,7 +20,7 @@ from .drafters import DRAFTERS
 from .drafters.making import Place, Request
 from .genai import require_draft
 from .loop import speculate
-from .model import Interrupted, open_model
+from .model import Interrupted, ModelSequence, open_model
 from .processors import Constraint, Processor
 from .proposal import Drafter
 from .step import Generation, Step, cut
@@ -82,6 +82,11 @@ class NativeEngine:
         it, or to silence it."""
         make = self._drafter_for
         self._drafter_for = lambda request: wrap(make(request))
+
+    def timing_sequence(self) -> ModelSequence:
+        """Another, empty sequence on the compiled target: passes can be timed on it without a second copy of the
+        weights, as long as no `generate` runs."""
+        return self._target.sequence()
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids of `text`, no chat template. special: with what the tokenizer adds by itself, such as a BOS: for

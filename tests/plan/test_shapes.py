@@ -20,6 +20,7 @@ PUBLISHED = {  # parameters, a tied embedding counted once
     "tinyllama-1.1b": 1_100_048_384,
     "mistral-7b": 7_248_023_552,
     "phi-3-mini": 3_821_079_552,
+    "phi-4-mini": 3_836_021_760,
     "qwen2.5-7b": 7_615_616_512,
     "qwen2.5-1.5b": 1_543_714_304,
     "qwen2.5-0.5b": 494_032_768,
@@ -28,6 +29,9 @@ PUBLISHED = {  # parameters, a tied embedding counted once
     "qwen3-1.7b": 1_720_574_976,
     "qwen3-0.6b": 596_049_920,
     "gemma-2-2b": 2_614_341_888,
+    "gemma-2-9b": 9_241_705_984,
+    "fastdraft-phi-3-50m": 52_105_728,  # 52.1 M weights: the published int8 file has 52.4 MB
+    "fastdraft-llama-3.1-150m": 153_817_600,  # its file: 155 MB
 }
 
 

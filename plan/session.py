@@ -1,0 +1,138 @@
+"""What is measured of twins on this machine, in one place, so that a test can hand in a scripted machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgespec.engine.passes import time_iterations
+from edgespec.engine.proposal import NOTHING, Drafter, Proposal, Verified
+from edgespec.pair import Pair
+
+from .step_model import Timed
+from .walks import Walk
+from .weigh import Weighed, weigh
+
+LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
+"""Tokens of a target pass that are timed: chains up to gamma 8 and beyond, and trees."""
+WIDE = 4
+"""Tokens of a draft pass over a level of a tree."""
+CONTEXT = 64
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Seconds, see step_model.StepModel. wide: a draft pass over WIDE tokens / over one."""
+
+    target: Mapping[int, float]
+    draft: Mapping[int, float]
+    wide: float
+
+
+class Runner(Protocol):
+    """A pair that is loaded."""
+
+    def passes(self, budget_s: float) -> Passes: ...
+
+    def run(self, walk: Walk, alpha: float, gamma: int) -> Timed:
+        """Decode `walk`'s answer, plainly at gamma 0."""
+
+    def close(self) -> None: ...
+
+
+class Machine(Protocol):
+    def weigh(
+        self, folder: Path, settings: Mapping[str, Any], lengths: Sequence[int], budget_s: float, *, draft: bool
+    ) -> Weighed: ...
+
+    def open(self, pair: Pair, settings: Mapping[str, Any]) -> Runner: ...
+
+
+@dataclass(frozen=True)
+class RealMachine:
+    """Devices of this machine, as OpenVINO names them."""
+
+    device: str
+    draft_device: str | None = None
+
+    def weigh(
+        self, folder: Path, settings: Mapping[str, Any], lengths: Sequence[int], budget_s: float, *, draft: bool
+    ) -> Weighed:
+        device = self.draft_device if draft and self.draft_device else self.device
+        return weigh(folder, device, settings, lengths, budget_s)
+
+    def open(self, pair: Pair, settings: Mapping[str, Any]) -> Runner:
+        return NativeRunner(pair, self.device, self.draft_device, settings)
+
+
+class NativeRunner:
+    """The native engine, which decodes plainly and speculatively on one copy of the weights. See Runner."""
+
+    def __init__(self, pair: Pair, device: str, draft_device: str | None, settings: Mapping[str, Any]) -> None:
+        from edgespec.engine.model import open_model
+        from edgespec.engine.native import NativeEngine
+
+        assert pair.draft is not None
+        self._vocabulary = pair.manifest.target.vocab_size
+        self._engine = NativeEngine(pair, device=device, draft_device=draft_device, mode="draft", settings=settings)
+        self._engine.watch_drafter(self._wrapped)
+        self._draft = open_model(pair.draft, draft_device or device, settings)
+        self._silent = False
+
+    def passes(self, budget_s: float) -> Passes:
+        target, draft = self._engine.timing_sequence(), self._draft.sequence()
+        times = time_iterations(
+            target,
+            draft,
+            vocabulary=self._vocabulary,
+            lengths=LENGTHS,
+            context=CONTEXT,
+            repetitions=12,
+            budget_s=0.9 * budget_s,
+        )
+        alone = time_iterations(
+            draft, None, vocabulary=self._vocabulary, lengths=(WIDE,), context=CONTEXT, budget_s=0.1 * budget_s
+        )["target"]
+        return Passes(times["target"], times["draft"], alone[WIDE] / alone[1])
+
+    def run(self, walk: Walk, alpha: float, gamma: int) -> Timed:
+        self._silent = gamma == 0
+        answer = self._engine.generate(walk.prompt, walk.tokens, gamma=gamma or 1)
+        return Timed(alpha, gamma, len(answer.token_ids), len(answer.steps) - 1, answer.wall_s - answer.ttft_s)
+
+    def close(self) -> None:
+        self._engine.close()
+        del self._draft
+
+    def _wrapped(self, drafter: Drafter) -> Drafter:
+        return _Silenced(drafter, lambda: self._silent)
+
+
+class _Silenced:
+    """A drafter that proposes nothing while `silent` says so, and whose model then does not run. See Drafter."""
+
+    def __init__(self, drafter: Drafter, silent: Callable[[], bool]) -> None:
+        self.name = drafter.name
+        self._drafter = drafter
+        self._silent = silent
+
+    def begin(self, prompt_ids: Sequence[int]) -> None:
+        self._drafter.begin(prompt_ids)
+
+    def propose(self, budget: int) -> Proposal:
+        return NOTHING if self._silent() else self._drafter.propose(budget)
+
+    def observe(self, verified: Verified) -> None:
+        self._drafter.observe(verified)
+
+    def close(self) -> None:
+        self._drafter.close()
+
+
+def random_prompt(vocab: int, tokens: int, seed: int = 0) -> list[int]:
+    """Any tokens: what plain decoding says does not matter to its time."""
+    return [int(token) for token in np.random.default_rng([seed, 13]).integers(1, vocab, tokens)]

@@ -1,0 +1,157 @@
+"""What a speculative step takes and gives: a model of step times from passes, fitted to a few real steps.
+
+Notation: alpha, gamma, tau, c, v as everywhere here (Leviathan et al. 2023, eq. 1; there with v = 1).
+  seconds of a step = t_target(gamma + 1) + gamma draft passes + overhead        gamma 0: t_target(1) + plain overhead
+  speed-up = tau(alpha, gamma) * seconds(0) / seconds(gamma)
+The passes are timed alone; the two overheads are what real steps take beyond them, the engine's own time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+import numpy as np
+from scipy.optimize import brentq
+
+from edgespec.engine.costs import Costs
+
+GAMMAS = tuple(range(1, 9))
+
+
+def tau(alpha: float | Sequence[float], gamma: int) -> float:
+    """Tokens a step emits on average when each of `gamma` proposals is accepted with chance alpha, given that those
+    before it were. alpha: one, or one by position, of which the last also holds for those behind."""
+    alphas = [alpha] if isinstance(alpha, (int, float)) else list(alpha)
+    total, chance = 1.0, 1.0
+    for position in range(gamma):
+        chance *= alphas[min(position, len(alphas) - 1)]
+        total += chance
+    return total
+
+
+def alpha_of_rate(rate: float, gamma: int) -> float:
+    """The alpha, the same at each position, that gives the acceptance rate accepted/proposed at `gamma`."""
+    if rate <= 0:
+        return 0.0
+    if rate >= 1:
+        return 1.0
+    return float(brentq(lambda alpha: (tau(alpha, gamma) - 1) / gamma - rate, 0.0, 1.0, xtol=1e-9))
+
+
+@dataclass(frozen=True)
+class StepModel:
+    """Seconds. target: by n, a pass of the target over n tokens. draft: by g, g passes of the draft over a token each.
+    wide: a draft pass over WIDE tokens / over one. overhead, plain_overhead: of a step with proposals, of one without.
+    """
+
+    target: Mapping[int, float]
+    draft: Mapping[int, float]
+    wide: float = 1.0
+    overhead: float = 0.0
+    plain_overhead: float = 0.0
+
+    @property
+    def c(self) -> float:
+        """Draft pass / target pass, the mean over the gammas that were timed."""
+        return sum(seconds / g for g, seconds in self.draft.items()) / len(self.draft) / self.target[1]
+
+    def v(self, n: int) -> float:
+        return Costs(self.target).target(n) / self.target[1]
+
+    def drafting(self, gamma: int) -> float:
+        """Seconds of gamma draft passes: between those timed on a straight line, beyond them by their last slope."""
+        counts = [0, *sorted(self.draft)]
+        seconds = [0.0, *(self.draft[count] for count in counts[1:])]
+        if gamma <= counts[-1]:
+            return float(np.interp(gamma, counts, seconds))
+        slope = (seconds[-1] - seconds[-2]) / (counts[-1] - counts[-2])
+        return seconds[-1] + max(0.0, slope) * (gamma - counts[-1])
+
+    def seconds(self, gamma: int) -> float:
+        """Of a whole step."""
+        if not gamma:
+            return self.target[1] + self.plain_overhead
+        return Costs(self.target).target(gamma + 1) + self.drafting(gamma) + self.overhead
+
+    def speedup(self, alpha: float | Sequence[float], gamma: int) -> float:
+        return tau(alpha, gamma) * self.seconds(0) / self.seconds(gamma)
+
+    def best_gamma(self, alpha: float | Sequence[float], gammas: Iterable[int] = GAMMAS) -> int:
+        """The gamma with the highest speed-up; 0, plain decoding, where none is above 1."""
+        best = max(gammas, key=lambda gamma: self.speedup(alpha, gamma))
+        return best if self.speedup(alpha, best) > 1 else 0
+
+    def best(self, alpha: float | Sequence[float]) -> float:
+        """The speed-up at the best gamma, 1 where that is 0."""
+        gamma = self.best_gamma(alpha)
+        return self.speedup(alpha, gamma) if gamma else 1.0
+
+    def breakeven(self, gamma: int | None = None) -> float | None:
+        """The alpha from which on speculation pays, at `gamma` or at the best; None when it never does."""
+        gammas = GAMMAS if gamma is None else (gamma,)
+
+        def gain(alpha: float) -> float:
+            return max(self.speedup(alpha, each) for each in gammas) - 1
+
+        if gain(1.0) <= 0:
+            return None
+        return 0.0 if gain(0.0) >= 0 else float(brentq(gain, 0.0, 1.0, xtol=1e-6))
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A real run: steps after the prompt's, and their seconds. gamma 0: plain decoding; its alpha says nothing."""
+
+    alpha: float
+    gamma: int
+    tokens: int
+    steps: int
+    seconds: float
+
+
+def fitted(model: StepModel, runs: Iterable[Timed]) -> StepModel:
+    """The overheads that fit: medians over runs of seconds a step less what the passes make of it. With no run of a
+    kind its overhead stays."""
+    bare = replace(model, overhead=0.0, plain_overhead=0.0)
+    beyond: dict[bool, list[float]] = {False: [], True: []}
+    for run in runs:
+        beyond[run.gamma > 0].append(run.seconds / run.steps - bare.seconds(run.gamma))
+    plain, speculative = beyond[False], beyond[True]
+    return replace(
+        model,
+        plain_overhead=median(plain) if plain else model.plain_overhead,
+        overhead=median(speculative) if speculative else model.overhead,
+    )
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of the surface as it was measured and as the model has it. held_back: not used to fit the model. error:
+    predicted / measured - 1."""
+
+    alpha: float
+    gamma: int
+    predicted_speedup: float
+    measured_speedup: float
+    held_back: bool
+
+    @property
+    def error(self) -> float:
+        return self.predicted_speedup / self.measured_speedup - 1
+
+
+def compared(model: StepModel, runs: Sequence[Timed], fit_at: Iterable[tuple[float, int]]) -> list[Point]:
+    """Each measured point beside the model's. Speed-ups are of tokens a second over plain runs of the same session:
+    the median over rounds."""
+    plain = median(run.seconds / (run.tokens - 1) for run in runs if run.gamma == 0)
+    found: dict[tuple[float, int], list[float]] = {}
+    for run in runs:
+        if run.gamma:
+            found.setdefault((run.alpha, run.gamma), []).append(run.seconds / (run.tokens - 1))
+    fit = set(fit_at)
+    return [
+        Point(alpha, gamma, model.speedup(alpha, gamma), plain / median(seconds), (alpha, gamma) not in fit)
+        for (alpha, gamma), seconds in sorted(found.items())
+    ]
