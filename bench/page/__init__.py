@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import json
 
+from edgespec.page.drawing import TIMES
+from edgespec.page.markup import ARROW, DASH, DOT, Arm, Html, Report, bullets, kind, listed, number, text
+from edgespec.page.style import STYLE
+
 from ..plan import REFERENCE, UNTOUCHED
 from ..report import arm_label, verdict_parts
+from .arms import best_of
 from .cost import costs
 from .drafting import bounds, drafting, steps
-from .drawing import TIMES
 from .evidence import drafted_on, machine, method, sameness, settings
 from .gain import gain, where
-from .markup import ARROW, DASH, DOT, Arm, Html, Report, best_of, bullets, kind, listed, number, text
-from .style import STYLE
 
 TWIN = "twin:"
 """How a model's source begins that is a twin (edgespec.twins)."""

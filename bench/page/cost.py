@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from edgespec.page import charts
+from edgespec.page.markup import Arm, Html, Report, lead, number, section, table
+
 from ..report import arm_label
-from . import charts
-from .markup import Arm, Html, Report, lead, number, section, table
 
 
 def costs(report: Report) -> Html:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .drawing import SLIM, TIMES, WIDTH, apart, group, line, span, svg, text, ticks
+from edgespec.page.drawing import SLIM, TIMES, WIDTH, apart, group, line, span, svg, text, ticks
 
 HUES = 6
 """Series that the style sheet has colours and this file has dots for; a further one begins again."""

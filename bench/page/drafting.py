@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..plan import REFERENCE, TUNED
-from ..report import arm_label
-from . import charts
-from .charts import Bar, Fall, Mark, Stack
-from .curves import Point, Series, curves
-from .drawing import TIMES
-from .markup import (
+from edgespec.page import charts
+from edgespec.page.charts import Bar, Fall, Mark, Stack
+from edgespec.page.drawing import TIMES
+from edgespec.page.markup import (
     DOT,
     Arm,
     Html,
     Report,
-    best_of,
-    best_of_kinds,
     bullets,
     figure,
     folded,
@@ -27,9 +22,13 @@ from .markup import (
     pair,
     part,
     section,
-    speculative,
     table,
 )
+
+from ..plan import REFERENCE, TUNED
+from ..report import arm_label
+from .arms import best_of, best_of_kinds, speculative
+from .curves import Point, Series, curves
 
 LOST_TO = {
     "acceptance": "proposals that the target did not accept",

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edgespec.page.markup import DASH, Html, Report, bullets, folded, lead, listed, number, part, section, table, terms
+
 from ..bandwidth import COLUMNS, ROWS
 from ..calibration import MIN_AGREEMENT
 from ..disturbance import MAX_OTHER_LOAD, MIN_CLOCK, RETRIES, RETRY_SHARE
 from ..plan import REFERENCE
 from ..prompts.contamination import THRESHOLD
 from ..report import arm_label
-from .markup import DASH, Html, Report, bullets, folded, lead, listed, number, part, section, table, terms
 
 PLACES = 1
 """First differences that are named in a cell."""

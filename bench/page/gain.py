@@ -6,19 +6,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..plan import CONTROL, REFERENCE, UNTOUCHED
-from ..report import arm_label
-from . import charts
-from .charts import Bar, Mark
-from .curves import Point, Series, curves
-from .drawing import TIMES
-from .markup import (
+from edgespec.page import charts
+from edgespec.page.charts import Bar, Mark
+from edgespec.page.drawing import TIMES
+from edgespec.page.markup import (
     DASH,
     Arm,
     Html,
     Report,
-    best_of,
-    best_of_kinds,
     figure,
     folded,
     joined,
@@ -32,6 +27,11 @@ from .markup import (
     table,
     text,
 )
+
+from ..plan import CONTROL, REFERENCE, UNTOUCHED
+from ..report import arm_label
+from .arms import best_of, best_of_kinds
+from .curves import Point, Series, curves
 
 LINES = 5
 """Curves over the context that one chart holds readably: the best arm of each kind, at most so many kinds."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
 
-from ..engine.step import Generation, acceptance_rate, block_efficiency
+from ..engine.step import Generation, acceptance_rate, block_efficiency, rejected_tokens
 from ..errors import EdgespecError
 from ..pair import Pair
 from ..settings import describe
@@ -158,6 +158,23 @@ class SpecPipeline:
         """Whether the model was made for conversations; waits for loading."""
         self.wait_until_ready()
         return self._the_words().has_template
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that prompt and answer may have together; None where the model names no limit. Waits for loading."""
+        self.wait_until_ready()
+        return self._limit
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text` as `generate` would read it. Any thread may call, while answers are written too."""
+        self.wait_until_ready()
+        return self._the_words().encode(text)
+
+    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The model's chat template applied to `messages` (role and content each), ready to be continued. Any thread
+        may call. Raises EdgespecError when the model has no template, or when it refuses these messages."""
+        self.wait_until_ready()
+        return self._the_words().chat_prompt(messages)
 
     def wait_until_ready(self) -> None:
         """Wait for background loading, not for answers. Raises EdgespecError when it failed."""
@@ -443,6 +460,7 @@ class SpecPipeline:
             draft_tokens=sum(answering.from_draft[: len(generation.token_ids)]),
             wall_ms=generation.wall_s * 1e3,
             queue_ms=queued_s * 1e3,
+            rejected_tokens=rejected_tokens(generation.steps),
         )
         return Result(self._the_words().decode(generation.token_ids), generation.token_ids, reason, metrics)
 

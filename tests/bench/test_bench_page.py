@@ -21,12 +21,13 @@ from full_run import TASKS, full_run
 from hypothesis import given
 from hypothesis import strategies as some
 
-from edgespec.bench.page import drawing, render_page
-from edgespec.bench.page.charts import Bar, Fall, Mark, falling_bars, horizontal_bars
+from edgespec.bench.page import render_page
 from edgespec.bench.page.curves import Point, Series, curves
-from edgespec.bench.page.style import STYLE
 from edgespec.bench.report import arm_label, build_report, verdict_parts
 from edgespec.bench.rows import Line
+from edgespec.page import drawing
+from edgespec.page.charts import Bar, Fall, Mark, falling_bars, horizontal_bars
+from edgespec.page.style import STYLE
 
 MakeLines = Callable[..., list[Line]]
 Report = dict[str, Any]
