@@ -79,7 +79,7 @@ async def ask(
         outcome.error = f"timeout ({type(error).__name__})"
     except httpx.HTTPError as error:
         outcome.error = f"{type(error).__name__}: {error}"[:MOST_WORDS]
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         outcome.error = f"the reply is not OpenAI's: {type(error).__name__}"
     outcome.ended_s = clock()
     if outcome.error is None and outcome.tokens is None:

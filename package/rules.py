@@ -196,7 +196,8 @@ def _memory(pair: Pair, options: dict[str, Any]) -> int:
     if "draft_models_path" in options and pair.draft and manifest.draft:
         weights += (pair.draft / weights_file(manifest.draft)).stat().st_size
     caches = (options["cache_size"] + options.get("draft_cache_size", 0)) * 10**9
-    return weights + caches + Shape.read(pair.target).workspace_bytes(4096) + 2 * BASE_BYTES
+    needed: int = weights + caches + Shape.read(pair.target).workspace_bytes(4096) + 2 * BASE_BYTES
+    return needed
 
 
 def _is_npu(device: str) -> bool:

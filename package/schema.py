@@ -77,7 +77,7 @@ def pool() -> descriptor_pool.DescriptorPool:
     found.Add(anything)
     file = descriptor_pb2.FileDescriptorProto(name="edgespec/graph.proto", package="mediapipe", syntax="proto2")
     file.dependency.append(anything.name)
-    made = {}
+    made: dict[str, Any] = {}
     for name in (*(name for name in MESSAGES if name not in _NESTED), *_NESTED):
         outer = made[_NESTED[name]].nested_type if name in _NESTED else file.message_type
         message = made[name] = outer.add(name=name)

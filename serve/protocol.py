@@ -44,7 +44,7 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class TextPart(_Body):
@@ -121,7 +121,7 @@ class _Common(_Body):
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: Text | Annotated[list[Text], Field(max_length=MOST_STOPS)] | None = None
     max_tokens: int | None = Field(None, ge=1, lt=2**31)
-    n: Literal[1] | None = None
+    n: Annotated[int, Field(ge=1, le=1)] | None = None
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
@@ -242,6 +242,8 @@ def _refusal(error: ValidationError) -> ApiError:
     where = place[0] if place else ""
     if where == "n":
         return unsupported("n", "one answer is written a request")
+    if where == "stop":
+        return invalid(f"'stop' is a string that is not empty, or a list of at most {MOST_STOPS} such strings", "stop")
     if where in ("logprobs", "top_logprobs"):
         return unsupported(where, "neither engine hands out probabilities")
     if "content" in place and first["type"] == "literal_error" and place[-1] == "type":
