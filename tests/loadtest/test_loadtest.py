@@ -117,7 +117,8 @@ def test_the_figures_are_those_of_the_rows() -> None:
         prompts_sha256="0" * 64, seed=0, machine={}, versions={},
     )  # fmt: skip
     lines: list[Line] = [
-        header, *rows(wall=1.1, count=8), *rows(wall=9, count=2, error="busy"), Span(level="closed-2", started_s=0, ended_s=10)
+        header, *rows(wall=1.1, count=8), *rows(wall=9, count=2, error="busy"),
+        Span(level="closed-2", started_s=0, ended_s=10),
     ]  # fmt: skip
     (arm,) = build_report(lines)["arms"]
     assert arm["throughput_tokens_per_second"] == pytest.approx(8.8) and arm["tokens"] == 88

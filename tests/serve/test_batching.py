@@ -94,5 +94,5 @@ def test_what_it_cannot_do_is_refused(batched: Batched, tiny_pair: Path) -> None
             assert reply.status_code == 400 and "start the server without --batch" in reply.json()["error"]["message"]
         assert httpx.post(url, json=ask | {"response_format": {"type": "text"}}, timeout=60).status_code == 200
         assert server.service.desk._slots == 3
-    with pytest.raises(EdgespecError, match="no device|there is no"):
+    with pytest.raises(EdgespecError, match=r"no device|there is no"):
         Batched(tiny_pair, 2, device="NOSUCH").wait_until_ready()

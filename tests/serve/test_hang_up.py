@@ -1,4 +1,4 @@
-"""A real pair: a client that hangs up in the middle of a stream costs one step more, and no other request waits for it."""
+"""A real pair: a client that hangs up in the middle of a stream costs one step more, and nobody waits for it."""
 
 from __future__ import annotations
 

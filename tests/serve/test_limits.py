@@ -84,13 +84,15 @@ def test_body_and_prompt_and_answer_have_limits() -> None:
 
 
 def test_a_body_that_never_comes_is_given_up() -> None:
-    with live(ScriptedBackend(), limits=Limits(body_s=0.05, grace_s=0.1)) as server:
-        with socket.create_connection(("127.0.0.1", server.port)) as connection:
-            connection.sendall(
-                b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                b"Content-Length: 100\r\n\r\n{"
-            )
-            assert connection.recv(4096).startswith(b"HTTP/1.1 408 ")
+    with (
+        live(ScriptedBackend(), limits=Limits(body_s=0.05, grace_s=0.1)) as server,
+        socket.create_connection(("127.0.0.1", server.port)) as connection,
+    ):
+        connection.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100\r\n\r\n{"
+        )
+        assert connection.recv(4096).startswith(b"HTTP/1.1 408 ")
 
 
 def test_an_answer_that_takes_too_long_ends_and_its_slot_is_free() -> None:
