@@ -70,6 +70,7 @@ class Browser:
         return value
 
     def open(self, url: str) -> None:
+        self.problems.clear()
         self.call("Page.navigate", url=url)
         self.until(f"location.href.startsWith({json.dumps(url)}) && document.readyState === 'complete'")
 

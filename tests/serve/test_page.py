@@ -14,7 +14,7 @@ import pytest
 from browser import Browser
 from scripted import Live, ScriptedBackend, live
 
-from edgespec.serve import Access
+from edgespec.serve import Access, Served
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 from test_bench_page import find_browser
@@ -43,8 +43,9 @@ def test_a_chat_streams_tints_counts_and_stops(browser: Browser) -> None:
         browser.until("document.querySelectorAll('.turn').length === 2 && document.querySelectorAll('mark').length > 3")
         assert browser.run("document.querySelectorAll('.turn div')[0].innerHTML") == "hello &lt;b&gt;there&lt;/b&gt;"
         assert browser.run("document.querySelectorAll('.turn div')[1].innerHTML") == "a<mark>a</mark>" * 3
-        figures = browser.until("document.getElementById('figures').textContent")
-        assert re.fullmatch(r"(\d+\.\d|–) tokens/s · 6 tokens, 50 % from the draft", figures)
+        browser.until("document.getElementById('figures').textContent.includes(' 6 tokens')")
+        figures = browser.run("document.getElementById('figures').textContent")
+        assert re.fullmatch(r"\d+\.\d tokens/s · 6 tokens, 50 % from the draft", figures)
         assert (
             browser.run("getComputedStyle(document.querySelector('.turn mark')).backgroundColor") != "rgba(0, 0, 0, 0)"
         )
@@ -71,27 +72,23 @@ def test_a_server_that_refuses_is_quoted_and_one_with_a_key_asks_for_it(browser:
         browser.run(f"document.getElementById('key').value = '{key}'; meet()")
         browser.until("document.title === 'tiny' && !document.getElementById('send').disabled")
         send(browser, "refuse")
-        browser.until("document.querySelector('.wrong')")
+        browser.until("document.querySelector('.wrong') !== null")
         assert browser.run("document.querySelector('.wrong').textContent") == "this cannot be done; do another thing"
-    browser.problems.clear()  # the browser logs the 401 and the 400
 
 
 def test_a_model_that_continues_text_does(browser: Browser, bundled_server: Live, tmp_path: Path) -> None:
-    bundled_server.service.served.__dict__["raw_chat"] = False
-    try:
-        browser.open(bundled_server.url)
+    with live(bundled_server.service.backend, Served("bundled")) as server:
+        browser.open(server.url)
         browser.until("!document.getElementById('send').disabled")
         assert browser.run("document.getElementById('send').textContent") == "Continue"
         browser.run("document.getElementById('tokens').value = 48")
         send(browser, "def fibonacci(n):\n")
-        browser.until("document.getElementById('figures').textContent.includes('48 tokens')")
+        browser.until("document.getElementById('figures').textContent.includes(' 48 tokens')")
         browser.until("document.getElementById('stop').disabled")
         assert browser.run("document.querySelector('.turn div').textContent").startswith("def fibonacci(n):\n")
         assert browser.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
         browser.screenshot(tmp_path / "page.png")
         assert (tmp_path / "page.png").stat().st_size > 10_000
-    finally:
-        bundled_server.service.served.__dict__["raw_chat"] = True
     assert browser.problems == []
 
 
