@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgespec.runtime import Options, Piece, Result, SpecPipeline
+from edgespec.runtime import AsyncStream, Options, Piece, Result, SpecPipeline
+
+from .stops import StopText
 
 
 class Answer(Protocol):
@@ -50,6 +53,44 @@ class Backend(Protocol):
         """Blocks until what runs has ended."""
 
 
+class StoppedAnswer:
+    """An answer that ends before the first of `stops`, to the character: the engines leave out the whole token that a
+    stop string begins in, OpenAI's clients expect the letters before it."""
+
+    def __init__(self, stream: AsyncStream, stops: Sequence[str]) -> None:
+        self._stream = stream
+        self._stops = StopText(stops)
+        self._said = ""
+        self._rest: Result | None = None
+
+    def __aiter__(self) -> StoppedAnswer:
+        return self
+
+    async def __anext__(self) -> Piece | Result:
+        if self._rest is not None:
+            last, self._rest = self._rest, None
+            return last
+        while True:
+            item = await self._stream.__anext__()
+            if isinstance(item, Result):
+                if self._stops.hit:
+                    return replace(item, text=self._said, finish_reason="stop")
+                if rest := self._stops.rest():
+                    self._rest = item
+                    return Piece(rest, (), ())
+                return item
+            if self._stops.hit:  # of the step that was under way
+                continue
+            text = self._stops.add(item.text)
+            self._said += text
+            if self._stops.hit:
+                self._stream.stop()
+            return Piece(text, item.token_ids, item.from_draft)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 class InTurn:
     """One answer at a time, by a SpecPipeline: whatever mode it chooses, grammars and exact sampling included."""
 
@@ -82,7 +123,12 @@ class InTurn:
         return self._pipeline.chat_prompt(messages)
 
     def answer(self, prompt: str, options: Options) -> Answer:
-        return self._pipeline.astream(prompt, **options)
+        stops = options.get("stop") or ()
+        if not stops:
+            return self._pipeline.astream(prompt, **options)
+        without = options.copy()
+        del without["stop"]
+        return StoppedAnswer(self._pipeline.astream(prompt, **without), stops)
 
     def explain(self) -> str:
         return str(self._pipeline.explain())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "serve"))
-from scripted import Live, ScriptedBackend, live
+from scripted_server import Live, ScriptedBackend, live
 
 from edgespec.errors import EdgespecError
 from edgespec.loadtest import Ask, Level, parse_clients, parse_rates, run_loadtest

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scripted import Live, live
+from scripted_server import Live, live
 
 from edgespec.bundled import bundled_checkpoints
 from edgespec.serve import InTurn, Limits, Served

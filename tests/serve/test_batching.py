@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from scripted import live
+from scripted_server import live
 
 from edgespec import SpecPipeline
 from edgespec.errors import EdgespecError

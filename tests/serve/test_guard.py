@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from scripted import ScriptedBackend, live
+from scripted_server import ScriptedBackend, live
 
 from edgespec.errors import EdgespecError
 from edgespec.serve import Access, Limits

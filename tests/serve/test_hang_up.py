@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import httpx
 import pytest
-from scripted import Live
+from scripted_server import Live
 
 from edgespec.runtime.answering import Answering
 
@@ -49,7 +49,7 @@ def test_a_chat_uses_the_models_template(chat_server: Live) -> None:
 
 
 def test_a_model_without_a_template_says_what_to_do(bundled_server: Live) -> None:
-    from scripted import live
+    from scripted_server import live
 
     with live(bundled_server.service.backend) as server:
         reply = httpx.post(f"{server.url}/v1/chat/completions", json=BODY)

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from scripted import Live, ScriptedBackend, live
+from scripted_server import Live, ScriptedBackend, live
 
 from edgespec.serve import Limits, Served
 

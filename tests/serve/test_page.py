@@ -5,19 +5,15 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from browser import Browser
-from scripted import Live, ScriptedBackend, live
+from browser import Browser, find_browser
+from scripted_server import Live, ScriptedBackend, live
 
 from edgespec.serve import Access, Served
-
-sys.path.append(str(Path(__file__).parents[1] / "bench"))
-from test_bench_page import find_browser
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import shutil
 import subprocess
 import time
 from contextlib import ExitStack
@@ -11,7 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from websockets.sync.client import ClientConnection, connect
+
+BROWSERS = (
+    "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge", "microsoft-edge"
+)  # fmt: skip
+
+
+def find_browser() -> str:
+    named = os.environ.get("CHROME")
+    found = named if named and Path(named).is_file() else next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        places = [Path(os.environ.get(base, "")) for base in ("PROGRAMFILES", "PROGRAMFILES(X86)")]
+        places = [place / "Microsoft" / "Edge" / "Application" / "msedge.exe" for place in places]
+        places.append(Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"))
+        found = next((str(place) for place in places if place.is_file()), None)
+    if found is None:
+        pytest.fail(
+            "no Chromium, Chrome or Edge was found to open the pages with: install one (Debian and Ubuntu: apt-get "
+            "install chromium) or name its program in the environment variable CHROME"
+        )
+    return found
 
 
 class Browser:
