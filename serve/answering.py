@@ -69,9 +69,8 @@ class Answering:
                 return
             try:
                 await work
-            except ClientGone as error:  # raised on, so that the server closes the connection
+            except ClientGone as error:  # an answer that is left unfinished makes uvicorn close the connection
                 self._note("client_slow" if error.slow else "client_gone", None)
-                raise
         finally:
             gone.cancel()
             work.cancel()

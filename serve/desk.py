@@ -36,8 +36,8 @@ class Desk:
 
     @asynccontextmanager
     async def turn(self, client: str) -> AsyncIterator[None]:
-        """Holds a slot while the block runs. Raises ApiError: 429 when the line is full, 503 when the wait was too long
-        or the server shuts down."""
+        """Holds a slot while the block runs. Raises ApiError: 429 when the line is full or the wait was too long, 503
+        when the server shuts down."""
         await self._enter(client)
         loop = asyncio.get_running_loop()
         began = loop.time()

@@ -71,7 +71,7 @@ def loading() -> ApiError:
 
 def waited(seconds: float) -> ApiError:
     return ApiError(
-        503,
+        429,
         f"this request waited {seconds:g} seconds for its turn, the most that one may; ask again when less is going on",
         code="queue_timeout",
         headers={"Retry-After": "5"},

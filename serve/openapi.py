@@ -82,9 +82,9 @@ _REFUSALS = {
     413: "The body is too large.",
     415: "The body is not declared as JSON.",
     421: "The Host header names another server.",
-    429: "The line is full; see Retry-After.",
+    429: "The line is full, or the wait was too long; see Retry-After.",
     500: "The server failed.",
-    503: "The model is being loaded, the wait was too long, or the server shuts down.",
+    503: "The model is being loaded, or the server shuts down.",
     504: "The answer took too long.",
 }
 _ANYWHERE = (401, 403, 405, 421, 500)

@@ -66,7 +66,7 @@ def test_a_wait_that_is_too_long_ends() -> None:
         async with desk.turn("a"):
             with pytest.raises(ApiError, match=r"waited 0\.01 seconds") as refusal:
                 await desk.turn("b").__aenter__()
-            assert refusal.value.status == 503 and desk.waiting == 0
+            assert refusal.value.status == 429 and desk.waiting == 0
 
     asyncio.run(main())
 

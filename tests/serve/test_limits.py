@@ -114,7 +114,7 @@ def test_a_wait_that_takes_too_long_ends() -> None:
         threads, _ = in_background(1, server)
         until(lambda: server.service.desk.running == 1)
         waited = post(server)
-        assert waited.status_code == 503 and error(waited)["code"] == "queue_timeout"
+        assert waited.status_code == 429 and error(waited)["code"] == "queue_timeout"
         backend.steps = 100
         threads[0].join()
 
