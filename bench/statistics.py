@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-import numpy as np
-
 from edgespec.engine.step import Step, acceptance_by_position, acceptance_rate, block_efficiency
 from edgespec.paired import Interval as Interval
 from edgespec.paired import Luck as Luck
@@ -24,15 +22,14 @@ from edgespec.paired import Verdict as Verdict
 from edgespec.paired import interval_of_mean as interval_of_mean
 from edgespec.paired import learn_luck as learn_luck
 from edgespec.paired import speedup as speedup
+from edgespec.spread import interval_of_median as interval_of_median
+from edgespec.spread import percentile as percentile
 
 from .rows import Row
 
 Measure = Callable[[Row], "float | None"]
 
-RESAMPLES = 9999
 REPEAT_RUN = 4
-MEDIAN_FROM = 6
-"""A median of fewer values gets no interval: their whole range would not hold it with 95 %."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +87,6 @@ def prompt_ratios(
             ratio = math.log(times[row.case, row.repetition] / time)
             logs.setdefault(row.prompt, {}).setdefault(row.case, []).append(ratio)
     return {prompt: math.exp(fmean(map(median, cases.values()))) for prompt, cases in logs.items()}
-
-
-def interval_of_median(values: Sequence[float], seed: int = 0) -> Interval | None:
-    """95 % percentile-bootstrap interval of the median; None for fewer than MEDIAN_FROM values."""
-    if len(values) < MEDIAN_FROM:
-        return None
-    data = np.asarray(values, dtype=float)
-    draw = np.random.default_rng(seed)
-    resampled = np.median(data[draw.integers(0, len(data), (RESAMPLES, len(data)))], axis=1)
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def process_luck(rows: Sequence[Row], arm: str, reference: str) -> Luck | None:
@@ -224,7 +210,3 @@ def mbsu(tau: float | None, gamma: float | None, c_params: float | None) -> floa
     if tau is None or gamma is None or c_params is None:
         return None
     return tau / (c_params * gamma + 1)
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    return float(np.quantile(np.asarray(values, dtype=float), share))

@@ -25,6 +25,9 @@ VERBS = {
     "tune": "Find the fastest way to run a pair on a device of this machine, and write it into the pair as a profile.",
     "generate": "Continue a prompt with a pair, streaming.",
     "chat": "Talk with a pair in the terminal, streaming; /help lists what can be asked of it.",
+    "serve": "An OpenAI-compatible server over a pair, and a page to try it with; Ctrl-C ends it.",
+    "package": "A pair as a model repository that OpenVINO Model Server serves as it is, for Kubernetes too.",
+    "loadtest": "Put load on an OpenAI-compatible server: tokens/s, waiting times, errors, at every level asked for.",
     "train": "Train a target and its draft from a recipe, or evaluate a draft.",
 }
 

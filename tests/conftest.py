@@ -6,6 +6,7 @@ Tests read these directories and never write into them; copy first (`shutil.copy
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -26,6 +27,10 @@ TEXTS = [
     "The quick brown fox jumps over the lazy dog. It never asks why.\n",
 ]
 TWIN_VOCAB = 16_000
+TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
 VOCAB_ROWS = 320  # the tokenizer has 300 tokens: rows of the embedding are padded, as many published models have it
 
 
@@ -64,6 +69,22 @@ def tiny_pair(
 
     out = tmp_path_factory.mktemp("pairs") / "tiny"
     return export_pair(tiny_target_checkpoint, tiny_draft_checkpoint, out).root
+
+
+@pytest.fixture(scope="session")
+def chat_pair(
+    tmp_path_factory: pytest.TempPathFactory, tiny_target_checkpoint: Path, tiny_draft_checkpoint: Path
+) -> Path:
+    """The tiny pair from checkpoints whose tokenizer has a chat template."""
+    from edgespec.export import export_pair
+
+    folder = tmp_path_factory.mktemp("chatting")
+    for role, checkpoint in (("target", tiny_target_checkpoint), ("draft", tiny_draft_checkpoint)):
+        shutil.copytree(checkpoint, folder / role)
+        path = folder / role / "tokenizer_config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(config | {"chat_template": TEMPLATE}), encoding="utf-8")
+    return export_pair(folder / "target", folder / "draft", folder / "pair").root
 
 
 @pytest.fixture

@@ -73,6 +73,14 @@ def acceptance_rate(steps: Sequence[Step]) -> float | None:
     return sum(a for a, _ in known if a) / proposed if proposed else None
 
 
+def rejected_tokens(steps: Sequence[Step]) -> int | None:
+    """Tokens that were proposed and thrown away, over the steps of which both counts are known; None: of none."""
+    known = [
+        (step.proposed, step.accepted) for step in steps if step.proposed is not None and step.accepted is not None
+    ]
+    return sum(proposed - accepted for proposed, accepted in known) if known else None
+
+
 def acceptance_by_position(steps: Sequence[Step]) -> list[float | None]:
     """alpha[i]: share of steps whose (i+1)-th proposal was accepted, of those whose first i were."""
     known = [

@@ -173,6 +173,23 @@ class SpecPipeline:
         self.wait_until_ready()
         return self._the_words().has_template
 
+    @property
+    def context(self) -> int | None:
+        """Tokens that prompt and answer may have together; None where the model names no limit. Waits for loading."""
+        self.wait_until_ready()
+        return self._limit
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text` as `generate` would read it. Any thread may call, while answers are written too."""
+        self.wait_until_ready()
+        return self._the_words().encode(text)
+
+    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The model's chat template applied to `messages` (role and content each), ready to be continued. Any thread
+        may call. Raises EdgespecError when the model has no template, or when it refuses these messages."""
+        self.wait_until_ready()
+        return self._the_words().chat_prompt(messages)
+
     def wait_until_ready(self) -> None:
         """Wait for background loading, not for answers. Raises EdgespecError when it failed."""
         self._worker.refuse_own_thread()

@@ -20,7 +20,8 @@ class Metrics:
     ttft_ms: from the start of the work to the first token; queue_ms: what the call waited before that. tpot_ms: a token
     after the first. acceptance_rate: accepted / proposed. block_efficiency: tau, tokens a target pass emitted.
     mode: as SpecPipeline takes it, with engine and device that ran it; why: how it was chosen. draft_tokens: tokens of
-    the answer that were proposed and accepted.
+    the answer that were proposed and accepted. rejected_tokens: proposed and thrown away, over the steps of which the
+    engine tells.
     """
 
     ttft_ms: float | None
@@ -36,6 +37,7 @@ class Metrics:
     draft_tokens: int
     wall_ms: float
     queue_ms: float
+    rejected_tokens: int | None = None
 
     @property
     def tau(self) -> float | None:

@@ -133,6 +133,10 @@ class AsyncStream(AsyncIterator[Piece | Result]):
             self.result, self._ended = first, True
         return first
 
+    def stop(self) -> None:
+        """End the answer at its next step; what came until then, and its result, are still given."""
+        self._job.cancel()
+
     async def aclose(self) -> None:
         """End the answer at its next step."""
         self._ended = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..engine.step import acceptance_rate, block_efficiency
+from ..engine.step import acceptance_rate, block_efficiency, rejected_tokens
 from .answering import Answering
 from .engines import Opened
 from .results import FinishReason, Metrics, Result
@@ -35,6 +35,7 @@ def result_of(
         draft_tokens=sum(answering.from_draft[: len(generation.token_ids)]),
         wall_ms=generation.wall_s * 1e3,
         queue_ms=queued_s * 1e3,
+        rejected_tokens=rejected_tokens(generation.steps),
     )
     return Result(decode(generation.token_ids), generation.token_ids, reason, metrics, tuple(generation.steps))
 

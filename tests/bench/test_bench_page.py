@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from html import unescape
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import find_browser
 from full_run import TASKS, full_run
 from hypothesis import given
 from hypothesis import strategies as some
@@ -31,9 +30,6 @@ from edgespec.page.style import STYLE
 
 MakeLines = Callable[..., list[Line]]
 Report = dict[str, Any]
-BROWSERS = (
-    "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge", "microsoft-edge"
-)  # fmt: skip
 CHARTS = (
     "speedup", "task", "context", "turn", "repetition", "gamma", "alpha", "step", "ladder", "bandwidth",
 )  # fmt: skip
@@ -67,22 +63,6 @@ if (page.scrollWidth > page.clientWidth) { found.push("the page is wider than it
 page.setAttribute("data-layout", JSON.stringify(found));
 </script>
 """
-
-
-def find_browser() -> str:
-    named = os.environ.get("CHROME")
-    found = named if named and Path(named).is_file() else next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        places = [Path(os.environ.get(base, "")) for base in ("PROGRAMFILES", "PROGRAMFILES(X86)")]
-        places = [place / "Microsoft" / "Edge" / "Application" / "msedge.exe" for place in places]
-        places.append(Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"))
-        found = next((str(place) for place in places if place.is_file()), None)
-    if found is None:
-        pytest.fail(
-            "no Chromium, Chrome or Edge was found to open report.html with: install one (Debian and Ubuntu: apt-get "
-            "install chromium) or name its program in the environment variable CHROME"
-        )
-    return found
 
 
 def dump_dom(page: Path, profile: Path, width: int = 1100) -> str:

@@ -1,0 +1,39 @@
+"""Live servers: one over the bundled pair as a user has it, one over a tiny pair that chats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scripted_server import Live, live
+
+from edgespec.bundled import bundled_checkpoints
+from edgespec.serve import InTurn, Limits, Served
+
+
+@pytest.fixture(scope="session")
+def bundled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """The bundled pair, which has no chat template, with its chats as one growing text (--raw)."""
+    from edgespec.export import export_pair
+
+    pair = export_pair(*bundled_checkpoints(), tmp_path_factory.mktemp("bundled") / "pair").root
+    backend = InTurn(pair, device="CPU")
+    try:
+        with live(backend, Served("bundled", raw_chat=True), limits=Limits(grace_s=1)) as server:
+            yield server
+    finally:
+        backend.close()
+
+
+@pytest.fixture(scope="session")
+def chat_backend(chat_pair: Path) -> Iterator[InTurn]:
+    backend = InTurn(chat_pair, device="CPU")
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def chat_server(chat_backend: InTurn) -> Iterator[Live]:
+    with live(chat_backend) as server:
+        yield server
