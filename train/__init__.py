@@ -14,7 +14,7 @@ from edgespec.progress import SILENT, Progress
 from .card import model_card
 from .evaluate import evaluate_pair
 from .init import InitConfig, init
-from .loop import LoopConfig
+from .loop import LoopConfig, is_main_process
 from .pretrain import PretrainConfig, pretrain
 from .recipe import ExportTarget, Recipe, RecipeRun
 from .schedule import Schedule
@@ -33,6 +33,7 @@ __all__ = [
     "SourceSpec",
     "evaluate_pair",
     "init",
+    "is_main_process",
     "model_card",
     "pretrain",
     "read_recipe",

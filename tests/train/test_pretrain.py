@@ -92,6 +92,17 @@ def test_ctrl_c_stops_with_130_and_the_same_command_goes_on(
     assert weights[0] == weights[1]
 
 
+def test_other_files_than_those_of_the_checkpoint_are_refused(
+    draft: Path, code: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "code"
+    shutil.copytree(code, own)
+    _edgespec(capsys, *_pretrain(draft, own, tmp_path / "run"))
+    (own / "new.py").write_text("x = 1\n")
+    refused = _edgespec(capsys, *_pretrain(draft, own, tmp_path / "run"), code=2)
+    assert f"data.{own}.files was" in refused["error"]
+
+
 def test_another_vocabulary_is_refused_with_the_difference(
     draft: Path, code: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
