@@ -28,7 +28,7 @@ VERBS = {
     "serve": "An OpenAI-compatible server over a pair, and a page to try it with; Ctrl-C ends it.",
     "package": "A pair as a model repository that OpenVINO Model Server serves as it is, for Kubernetes too.",
     "loadtest": "Put load on an OpenAI-compatible server: tokens/s, waiting times, errors, at every level asked for.",
-    "train": "Train a target and its draft from a recipe, or evaluate a draft.",
+    "train": "Make a draft for a target: init, pretrain, generate, align, evaluate; or a whole recipe: run.",
 }
 
 
