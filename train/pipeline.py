@@ -32,6 +32,7 @@ from .drafting import align_draft, pretrain_draft, service_on
 from .evaluate import HeldOut, Service, evaluate_at
 from .from_nothing import make_corpus, train_phase
 from .init import init
+from .losses import Mix
 from .models import MODEL, checkpoint_in, load_model, load_tokenizer
 from .recipe import EvaluateSection, PretrainSection, Recipe, Source
 from .ship import index_training_text, ship
@@ -204,15 +205,15 @@ class Pipeline:
         )
 
     def _align(self, folder: Path, draft: Path) -> Mapping[str, Any]:
-        section, generate = self.recipe.align, self.recipe.generate
-        assert section is not None and generate is not None
+        section = self.recipe.align
+        assert section is not None
         return align_draft(
             folder,
             section,
             checkpoint_in(draft),
             load_model(self.target, dtype=torch.float32) if section.online else None,
             self.work / "answers" / SET,
-            cached=generate.top_k_logits is not None,
+            cached=not section.online and Mix.parse(section.loss).needs_target,
             data=self.recipe.alignment_data(),
             corpus=self.work / "corpus",
             seed=self.recipe.seed,
