@@ -87,4 +87,3 @@ def _method(report: Report, machine: Report, run: Report) -> Html:
         ("seed", run["seed"]),
     ]
     return terms(facts)
-

@@ -188,8 +188,6 @@ class NativeEngine:
             self.__dict__.pop(name, None)
 
 
-
-
 def _require_native(device: str) -> str:
     device = require_device(device)
     if device.startswith("NPU"):
