@@ -6,7 +6,7 @@ import math
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgespec.plan.step_model import GAMMAS, StepModel, Timed, alpha_of_rate, compared, fitted, tau
@@ -15,6 +15,7 @@ from edgespec.plan.trees import best_tree, grown, rho_needed
 IDEAL = StepModel({1: 1.0, 2: 1.0}, {1: 0.1, 2: 0.2})  # a pass takes 1 s whatever its length, a draft pass 0.1
 
 
+@settings(deadline=None)
 @given(alpha=st.floats(0.01, 0.99), gamma=st.integers(1, 12))
 def test_tau_is_leviathans(alpha: float, gamma: int) -> None:
     assert tau(alpha, gamma) == pytest.approx((1 - alpha ** (gamma + 1)) / (1 - alpha))
@@ -32,6 +33,7 @@ def test_published_rates_are_not_alphas(rate: float, alpha: float) -> None:
     assert alpha_of_rate(0, 3) == 0 and alpha_of_rate(1, 3) == 1
 
 
+@settings(deadline=None)
 @given(alpha=st.floats(0.05, 0.95), gamma=st.integers(1, 8))
 def test_with_free_verification_it_is_the_usual_formula(alpha: float, gamma: int) -> None:
     assert IDEAL.speedup(alpha, gamma) == pytest.approx(tau(alpha, gamma) / (1 + 0.1 * gamma))
@@ -48,6 +50,7 @@ def test_break_even_is_where_nothing_is_gained() -> None:
     assert dear.best_gamma(0.9) == 0 and dear.best(0.9) == 1.0
 
 
+@settings(deadline=None)
 @given(alpha=st.floats(0.2, 0.95))
 def test_the_best_gamma_is_the_best(alpha: float) -> None:
     best = IDEAL.best_gamma(alpha)
