@@ -24,7 +24,7 @@ VERBS = {
     "tune": "Find the fastest way to run a pair on a device of this machine, and write it into the pair as a profile.",
     "generate": "Continue a prompt with a pair, streaming.",
     "chat": "Talk with a pair in the terminal, streaming; /help lists what can be asked of it.",
-    "train": "Train a target and its draft from a recipe, or evaluate a draft.",
+    "train": "Make a draft for a target: init, pretrain, evaluate; or a whole recipe: run.",
 }
 
 

@@ -23,7 +23,7 @@ from .evaluate import HeldOut, evaluate_at, evaluate_pair, read_temperatures
 from .forecast import Forecast, total
 from .generate import AlignmentJob, Settings, run_alignment_job
 from .init import InitConfig, init
-from .loop import LoopConfig
+from .loop import LoopConfig, is_main_process
 from .page import write_page
 from .pipeline import Pipeline, Tools
 from .planning import plan_recipe
@@ -53,6 +53,7 @@ __all__ = [
     "evaluate_at",
     "evaluate_pair",
     "init",
+    "is_main_process",
     "model_card",
     "plan_recipe",
     "pretrain",

@@ -134,6 +134,10 @@ def _shape_of(config: Any) -> Shape:
     return Shape(config.num_hidden_layers, config.hidden_size)
 
 
+def must_project(wide: Any, narrow: Any) -> bool:
+    return bool(narrow.hidden_size != wide.hidden_size)
+
+
 @torch.no_grad()
 def _fill(model: Any, wide: Any, narrow: Any, layers: Sequence[int], weights: TargetWeights) -> None:
     """Put the target's layers, embedding, last norm and head into `model`, projected where it is narrower."""
@@ -145,7 +149,7 @@ def _fill(model: Any, wide: Any, narrow: Any, layers: Sequence[int], weights: Ta
     untied = not narrow.tie_word_embeddings
     state: dict[str, torch.Tensor] = {}
     projector = None
-    if narrow.hidden_size != wide.hidden_size:
+    if must_project(wide, narrow):
         gain = final + 1 if gemma else final
         basis = principal_directions(embedding, head * gain if own_head else None, narrow.hidden_size)
         projector = Projector(basis, wide, narrow, gemma)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, set_seed
 
 from edgespec.errors import EdgespecError
@@ -113,6 +113,11 @@ class Outcome:
     is_main: bool
 
 
+def is_main_process() -> bool:
+    """Whether this is the process that speaks, of those that `accelerate launch` started, or the only one."""
+    return bool(PartialState().is_main_process)
+
+
 class _Unit(torch.nn.Module):
     """Model and loss behind one forward call: DDP and FSDP hook a module's forward, whatever the loss does inside."""
 
@@ -189,11 +194,11 @@ class _Run:
         unit = _Unit(model, loss_fn, precision)
         if config.optimizer == "muon" and accelerator.distributed_type == DistributedType.FSDP:
             raise EdgespecError("Muon needs whole matrices and FSDP shards them; choose the optimizer adamw, or DDP")
-        self._unit = accelerator.prepare_model(unit)
-        optimizers = build_optimizers(
-            self._unit, config.optimizer, config.learning_rate, config.weight_decay, config.betas
-        )
-        self._optimizers = [accelerator.prepare_optimizer(optimizer) for optimizer in optimizers]
+        if accelerator.is_fsdp2:  # shards parameters in place and tells the optimizers: both at once
+            self._unit, *self._optimizers = accelerator.prepare(unit, *_optimizers(unit, config))
+        else:
+            self._unit = accelerator.prepare_model(unit)
+            self._optimizers = [accelerator.prepare_optimizer(one) for one in _optimizers(self._unit, config)]
 
     def go(self, batches: Batches, heldout: Sequence[Batch], hook: Hook | None, label: str) -> Outcome:
         config = self._config
@@ -350,6 +355,10 @@ class _Run:
     def _evaluated(self, state: TrainState, figures: Mapping[str, float | None]) -> None:
         if self._accelerator.is_main_process:
             self._log.evaluation(state.step, state.tokens, figures)
+
+
+def _optimizers(unit: torch.nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:
+    return build_optimizers(unit, config.optimizer, config.learning_rate, config.weight_decay, config.betas)
 
 
 def _share(config: LoopConfig, processes: int) -> int:

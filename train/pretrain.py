@@ -31,7 +31,7 @@ from .checkpoints import recipe_differences
 from .cross_entropy import next_token_loss
 from .loop import Hook, LoopConfig, Outcome, train
 from .packing import Held, PackedText, TextEncoder, heldout_batches
-from .sources import SourceSpec
+from .sources import Source, SourceSpec
 
 MODEL = "model"
 RUN = "run.json"
@@ -79,17 +79,21 @@ def pretrain(
     loop = _with_steps(config)
     if target is not None:
         vocabulary.require_shared(target, checkpoint, str(target), str(checkpoint))
+    require_folder(out.absolute().parent, out.name)
+    sources = tuple(spec.open() for spec in config.data)
     recipe = {
         "model": _identity(checkpoint),
-        "data": [vars(source) for source in config.data],
+        "data": {
+            spec.location: {**vars(spec), "files": source.identity()}
+            for spec, source in zip(config.data, sources, strict=True)
+        },
         "length": config.length,
         "heldout": {"share": config.heldout_share, "rows": config.heldout_rows},
     }
-    require_folder(out.absolute().parent, out.name)
     if done := _finished(out, {**recipe, "loop": loop.recipe()}):
         progress.say(f"'{out / MODEL}' is made already")
         return done
-    text, heldout = _text(checkpoint, config, progress)
+    text, heldout = _text(checkpoint, sources, config, progress)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     _require_fit(model, text, config, checkpoint)
     out.mkdir(exist_ok=True)
@@ -119,11 +123,13 @@ def _with_steps(config: PretrainConfig) -> LoopConfig:
     return replace(config.loop, steps=config.steps())
 
 
-def _text(checkpoint: Path, config: PretrainConfig, progress: Progress) -> tuple[PackedText, Sequence[Any]]:
+def _text(
+    checkpoint: Path, sources: tuple[Source, ...], config: PretrainConfig, progress: Progress
+) -> tuple[PackedText, Sequence[Any]]:
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     held = Held(config.heldout_share) if config.heldout_rows and config.heldout_share else None
     text = PackedText(
-        sources=tuple(spec.open() for spec in config.data),
+        sources=sources,
         weights=tuple(spec.weight for spec in config.data),
         encode=TextEncoder(tokenizer),
         length=config.length,

@@ -9,7 +9,9 @@ it holds.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -65,6 +67,11 @@ class Source(Protocol):
 
     def passes(self, position: Position) -> int:
         """Whole passes before the one that the document in front of `position` belongs to."""
+        ...
+
+    def identity(self) -> str | None:
+        """Changes when files come, go or change their size, which would give positions another meaning; None where
+        that cannot be told."""
         ...
 
 
@@ -125,7 +132,13 @@ class SourceSpec:
                 if path.name.endswith(endings):
                     return TableSource(self.location, kind, self.field, files=(str(path),))
             return FolderSource(self.location, path.parent, (path,))
-        if path.is_absolute() or self.location.count("/") > 1 or path.suffix or self.location.startswith("."):
+        endings = (*SOURCE_SUFFIXES, *itertools.chain(*_TABLES.values()))
+        if (
+            path.is_absolute()
+            or self.location.count("/") > 1
+            or self.location.startswith(".")
+            or path.name.endswith(endings)
+        ):
             raise EdgespecError(f"there is no file or folder '{self.location}'; check the path of the source")
         return TableSource(self.location, self.location, self.field, subset=self.subset, split=self.split)
 
@@ -155,6 +168,9 @@ class FolderSource:
 
     def passes(self, position: Position) -> int:
         return max(0, (position or 0) - 1) // len(self.files)
+
+    def identity(self) -> str | None:
+        return _identity(self.files, self.root)
 
     def _text(self, file: Path) -> str:
         try:
@@ -200,6 +216,12 @@ class TableSource:
     def passes(self, position: Position) -> int:
         return int(position["epoch"]) if position else 0
 
+    def identity(self) -> str | None:
+        if self.files is None:
+            return None
+        files = [Path(file) for file in self.files]
+        return _identity(files, Path(os.path.commonpath([file.parent for file in files])))
+
     def _pass(self, seed: int, at: dict[str, Any]) -> Iterator[tuple[str, Position]]:
         stream = self._open()
         epoch, number, index = at["epoch"], at["block"], at["index"]
@@ -243,9 +265,12 @@ class TableSource:
     def _open(self) -> Any:
         import datasets
 
-        try:
-            if self.files is not None:
+        if self.files is not None:
+            try:
                 return datasets.load_dataset(self.kind, data_files=list(self.files), split="train", streaming=True)
+            except Exception as error:
+                raise _unreadable(self.name, error) from error
+        try:
             return datasets.load_dataset(self.kind, self.subset, split=self.split, streaming=True)
         except datasets.exceptions.DatasetNotFoundError as error:
             raise EdgespecError(
@@ -266,6 +291,11 @@ def _files(root: Path) -> list[Path]:
         if not any(part.startswith(".") or part in _NEVER for part in parts) and path.is_file():
             found.append(path)
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _identity(files: Sequence[Path], root: Path) -> str:
+    listing = "".join(f"{file.relative_to(root).as_posix()} {file.stat().st_size}\n" for file in files)
+    return hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _permuted(items: Sequence[Any], seed: str) -> list[Any]:

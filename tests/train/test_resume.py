@@ -23,7 +23,7 @@ def _steps(folder: Path) -> int:
 
 
 def test_killed_at_random_steps_the_curve_is_the_same(tmp_path: Path) -> None:
-    command = [sys.executable, tiny_run.__file__, str(tmp_path)]
+    command = [sys.executable, tiny_run.__file__, str(tmp_path), "--dropout"]
     points = sorted(random.Random(7).sample(range(2, CONFIG.steps - 2), 3))
     for point in points:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -48,7 +48,7 @@ def test_killed_at_random_steps_the_curve_is_the_same(tmp_path: Path) -> None:
 def test_every_state_is_restored(tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a process that dies in the middle of step + 1 would leave it: weights, moments, random states and place."""
     config = LoopConfig(**{**vars(CONFIG), "steps": 12, "checkpoint_every": 1})
-    whole = tiny_run.run(tmp_path / "whole", config)
+    whole = tiny_run.run(tmp_path / "whole", config, dropout=0.1)
     optimizer_step, seen = torch.optim.AdamW.step, 0
 
     def dies(self: torch.optim.AdamW, closure: None = None) -> None:
@@ -61,9 +61,9 @@ def test_every_state_is_restored(tmp_path: Path, step: int, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", dies)
         with pytest.raises(KeyboardInterrupt):
-            tiny_run.run(tmp_path / "broken", config)
+            tiny_run.run(tmp_path / "broken", config, dropout=0.1)
     torch.rand(7)  # another place in the random numbers
-    rest = tiny_run.run(tmp_path / "broken", config)
+    rest = tiny_run.run(tmp_path / "broken", config, dropout=0.1)
     assert rest.losses == whole.losses[step:]
     assert all(torch.equal(rest.weights[name], whole.weights[name]) for name in whole.weights)
     assert list(columns(tmp_path / "broken")) == list(columns(tmp_path / "whole"))

@@ -1,6 +1,8 @@
 """A tiny training run as a program, for tests that kill it or start it in several processes.
 
-python tiny_run.py FOLDER [--compare]     trains into FOLDER/run; --compare: then once more, unbroken, into FOLDER/whole
+python tiny_run.py FOLDER [--dropout] [--compare]
+
+Trains into FOLDER/run; --compare: then once more, unbroken, into FOLDER/whole.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ def tiny_model(seed: int = 0, dropout: float = 0.0) -> LlamaForCausalLM:
         num_attention_heads=4,
         num_key_value_heads=2,
         tie_word_embeddings=True,
-        attention_dropout=dropout,
+        attention_dropout=dropout,  # where a random state that is not restored shows
     )
     return LlamaForCausalLM(config)
 
@@ -51,18 +53,21 @@ def tiny_rows(rows: int = 24, length: int = 17) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "loss_mask": counted}
 
 
-def run(out: Path, config: LoopConfig = CONFIG) -> Outcome:
+def run(out: Path, config: LoopConfig = CONFIG, dropout: float = 0.0) -> Outcome:
     out.mkdir(parents=True, exist_ok=True)
     rows = tiny_rows()
-    return train(tiny_model(), ShuffledRows(rows, 8, seed=3), next_token_loss, config, out, heldout=[rows])
+    return train(
+        tiny_model(dropout=dropout), ShuffledRows(rows, 8, seed=3), next_token_loss, config, out, heldout=[rows]
+    )
 
 
 def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)
     folder = Path(arguments[0])
-    run(folder / "run")
+    dropout = 0.1 if "--dropout" in arguments else 0.0
+    run(folder / "run", dropout=dropout)
     if "--compare" in arguments:
-        run(folder / "whole")
+        run(folder / "whole", dropout=dropout)
 
 
 def columns(folder: Path) -> Iterator[list[str]]:

@@ -81,5 +81,6 @@ def align(
         seed=seed,
         progress=terminal,
     )
-    terminal.say(f"draft: {out}")
-    terminal.answer({"out": str(out), **document})
+    if stage.is_main_process():
+        terminal.say(f"draft: {document['model']}")
+        terminal.answer({"out": str(out), **document})

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ...console import Terminal
+from ...progress import SILENT
 from ...stages import load_stage
 from .options import JsonOption, count
 
@@ -95,7 +96,10 @@ def pretrain(
             heldout_every=heldout_every,
         ),
     )
-    facts = stage.pretrain(checkpoint, config, out, target=target, progress=terminal)
+    speaks = stage.is_main_process()
+    facts = stage.pretrain(checkpoint, config, out, target=target, progress=terminal if speaks else SILENT)
+    if not speaks:
+        return
     if facts["finished"]:
         terminal.say(f"model: {facts['model']}\nloss: {facts['loss']:.3f}, held out: {_loss(facts['heldout_loss'])}")
     else:
