@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from .batches import Batches
 from .checkpoints import FOLDER as CHECKPOINTS
 from .evaluate import HeldOut, Service
 from .generate.prompts import Prompt, encode
-from .loop import LoopConfig, Outcome
+from .loop import LoopConfig, Outcome, is_main_process
 from .losses import Mix
 from .metrics import EVALUATIONS, METRICS
 from .models import MODEL, load_model, load_tokenizer, require_same_vocabulary, stop_ids
@@ -178,7 +177,7 @@ def run_alignment(
         service=service,
         progress=progress,
     )
-    if int(os.environ.get("RANK", "0")) == 0:
+    if is_main_process():
         write_atomically(out / RUN, json.dumps({"inputs": key, "facts": facts}, indent=1) + "\n")
     return dict(facts)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from conftest import VOCAB_ROWS, make_tokenizer
+from tiny_checkpoint import VOCAB_ROWS, make_tokenizer
 from transformers import AutoModelForCausalLM
 
 from edgespec import vocabulary

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_tokenizer
+from tiny_checkpoint import make_tokenizer
 
 from edgespec import cli
 from edgespec.train import loop as loop_module

@@ -10,6 +10,7 @@ import typer
 from ...bundled import bundled_checkpoints
 from ...console import Terminal
 from ...errors import EdgespecError
+from ...progress import SILENT
 from ...stages import load_stage
 from .evaluate import heldout_prompts
 from .options import JsonOption, count
@@ -79,7 +80,8 @@ def align(
         target=str(bundled_checkpoints()[0]) if target == "bundled" else target,
         prompts=heldout_prompts(prompts) if evaluate_every else [],
         seed=seed,
-        progress=terminal,
+        progress=terminal if stage.is_main_process() else SILENT,
     )
-    terminal.say(f"draft: {out}")
-    terminal.answer({"out": str(out), **document})
+    if stage.is_main_process():
+        terminal.say(f"draft: {document['model']}")
+        terminal.answer({"out": str(out), **document})
