@@ -73,17 +73,17 @@ class StoppedAnswer:
         while True:
             item = await self._stream.__anext__()
             if isinstance(item, Result):
-                if self._stops.hit:
+                if self._stops.hit():
                     return replace(item, text=self._said, finish_reason="stop")
                 if rest := self._stops.rest():
                     self._rest = item
                     return Piece(rest, (), ())
                 return item
-            if self._stops.hit:  # of the step that was under way
+            if self._stops.hit():  # of the step that was under way
                 continue
             text = self._stops.add(item.text)
             self._said += text
-            if self._stops.hit:
+            if self._stops.hit():
                 self._stream.stop()
             return Piece(text, item.token_ids, item.from_draft)
 

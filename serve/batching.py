@@ -288,7 +288,7 @@ class _Ticket:
         if text or tokens:
             self.said.append(text)
             self.deliver(Piece(text, tuple(tokens), (False,) * len(tokens)))
-        return self._stops.hit
+        return self._stops.hit()
 
     def finish(self, reason: Any) -> None:
         self.deliver(Result("".join(self.said), self.tokens, reason, self._metrics(self)))

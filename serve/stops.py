@@ -11,16 +11,19 @@ class StopText:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._held = ""
-        self.hit = False
-        """Whether a stop string has come: what it gave out ends before it, and nothing more is."""
+        self._hit = False
+
+    def hit(self) -> bool:
+        """Whether a stop string has come: what was given out ends before it, and nothing more is."""
+        return self._hit
 
     def add(self, text: str) -> str:
-        if self.hit or not self._stops:
-            return "" if self.hit else text
+        if self._hit or not self._stops:
+            return "" if self._hit else text
         text = self._held + text
         places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
         if places:
-            self.hit, self._held = True, ""
+            self._hit, self._held = True, ""
             return text[: min(places)]
         keep = max(self._begun(text, stop) for stop in self._stops)
         self._held = text[len(text) - keep :] if keep else ""
@@ -28,7 +31,7 @@ class StopText:
 
     def rest(self) -> str:
         """What was kept back, once nothing more comes."""
-        text, self._held = ("" if self.hit else self._held), ""
+        text, self._held = ("" if self._hit else self._held), ""
         return text
 
     @staticmethod

@@ -25,7 +25,7 @@ def test_the_parts_join_to_the_text_before_the_first_stop_string(parts: list[str
         assert text.startswith(shown), "what is shown is never taken back"
     shown += held.rest()
     ends = [place for stop in stops if (place := text.find(stop)) >= 0]
-    assert held.hit == bool(ends)
+    assert held.hit() == bool(ends)
     assert len(shown) >= min(ends, default=len(text))
     if ends:
         first = min(text.find(stop) + len(stop) for stop in stops if stop in text)
@@ -37,7 +37,7 @@ def test_the_parts_join_to_the_text_before_the_first_stop_string(parts: list[str
 def test_what_cannot_begin_a_stop_string_is_shown_at_once() -> None:
     held = StopText(["END"])
     assert [held.add("some text E"), held.add("N"), held.add("Dless")] == ["some text ", "", ""]
-    assert held.hit and held.rest() == ""
+    assert held.hit() and held.rest() == ""
     assert StopText([]).add("END") == "END"
 
 
