@@ -94,7 +94,7 @@ class Answering:
             ended = _how(error)
             await self._refuse(error, scope, receive, send)
         except EdgespecError as error:
-            await self._refuse(errors.invalid(str(error), code="refused"), scope, receive, send)
+            await self._refuse(errors.of(error), scope, receive, send)
         except ClientGone:
             raise
         except Exception as error:

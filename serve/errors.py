@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+
+from edgespec.errors import EdgespecError, EngineFailed, MemoryShortage
 from typing import Any
 
 NO_RETRY = {"x-should-retry": "false"}
@@ -41,6 +43,15 @@ class ApiError(Exception):
 
     def document(self) -> dict[str, Any]:
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+
+
+def of(error: EdgespecError) -> ApiError:
+    """What the runtime refuses is the request's fault, unless an engine broke down or memory is short just now."""
+    if isinstance(error, EngineFailed):
+        return ApiError(500, str(error), code="engine_failed")
+    if isinstance(error, MemoryShortage):
+        return ApiError(503, str(error), code="memory_shortage")
+    return invalid(str(error), code="refused")
 
 
 def invalid(message: str, param: str | None = None, code: str | None = "invalid_value") -> ApiError:

@@ -199,8 +199,8 @@ def _client(request: Request, body: ChatBody | CompletionBody) -> str:
 
 
 async def _in_thread(work: Callable[[A], R], what: A) -> R:
-    """Long prompts take a while; the loop goes on. EdgespecError becomes a 400."""
+    """Long prompts take a while; the loop goes on. An EdgespecError becomes the answer, see errors.of."""
     try:
         return await asyncio.to_thread(work, what)
     except EdgespecError as error:
-        raise errors.invalid(str(error), code="refused") from error
+        raise errors.of(error) from error
