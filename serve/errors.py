@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from edgespec.errors import EdgespecError, EngineFailed, MemoryShortage
-from typing import Any
 
 NO_RETRY = {"x-should-retry": "false"}
 """OpenAI's own clients heed this header: an answer that took too long once will again."""
