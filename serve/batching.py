@@ -1,9 +1,9 @@
 """Many answers at once: openvino-genai's continuous batching, which decodes one token of every answer in a pass.
 
 It decodes plainly. With one client a draft is what makes an answer fast; with eight, their tokens share a pass as a
-draft's proposals would: of the bundled int8 pair, 96 tokens an answer, eight at once gave 533 tokens a second plainly and
-458 with the draft at gamma 3, two at once 254 and 416 (LOG.md). What decides is that with a draft, sampled answers would
-not follow the target's distribution (openvino.genai#4190).
+draft's proposals would: of the bundled int8 pair, 96 tokens an answer, eight at once gave 533 tokens a second plainly
+and 458 with the draft at gamma 3, two at once 254 and 416 (LOG.md). What decides is that with a draft, sampled answers
+would not follow the target's distribution (openvino.genai#4190).
 """
 
 from __future__ import annotations
