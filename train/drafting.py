@@ -31,6 +31,8 @@ from .sources import SourceSpec
 from .stages import inputs_hash
 
 HELDOUT_ROWS = 32
+HELDOUT_SHARE = 0.01
+"""Of the documents of pretraining."""
 IN_SERVICE_TOKENS = 48
 """Tokens of an answer by which a draft in training is judged."""
 
@@ -73,15 +75,21 @@ def pretrain_draft(
     draft: Path,
     corpus: Path,
     *,
+    corpus_held: float = 0.0,
     seed: int,
     service: Service | None,
     progress: Progress = SILENT,
 ) -> Mapping[str, Any]:
-    """Next-token training of the checkpoint `draft` on the section's text, into `folder`; goes on where it stopped."""
+    """Next-token training of the checkpoint `draft` on the section's text, into `folder`; goes on where it stopped.
+
+    corpus_held: the share that the corpus stage has held out. It chose by the same hash of a text as pretraining does,
+    so those documents are not there any more, and the share to hold out here is counted from it on.
+    """
     config = PretrainConfig(
         specs_of(section.data, corpus),
         section.tokens,
         section.length,
+        heldout_share=HELDOUT_SHARE + corpus_held,
         heldout_rows=-(-HELDOUT_ROWS // section.batch) * section.batch,
         loop=loop_config(section, seed),
     )

@@ -177,7 +177,8 @@ class Pipeline:
         return self.work / "exported-target" / "pair" / "target"
 
     def _init(self, folder: Path) -> Mapping[str, Any]:
-        return init(self.target, self.recipe.init.config(self.recipe.seed), folder / MODEL, self.progress)
+        record = init(self.target, self.recipe.init.config(self.recipe.seed), folder / MODEL, self.progress)
+        return {name: value for name, value in record.items() if name not in ("target", "draft")}  # no places
 
     def _pretrain(self, folder: Path, section: PretrainSection, draft: Path) -> Mapping[str, Any]:
         service = self._service() if section.evaluate_every else None
@@ -186,6 +187,7 @@ class Pipeline:
             section,
             checkpoint_in(draft),
             self.work / "corpus",
+            corpus_held=self.recipe.corpus.heldout_share if self.recipe.corpus else 0.0,
             seed=self.recipe.seed,
             service=service,
             progress=self.progress,

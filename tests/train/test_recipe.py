@@ -29,6 +29,7 @@ from edgespec.train.from_nothing import corpus_texts
 from edgespec.train.generate import read_answers
 from edgespec.train.metrics import read_curve
 from edgespec.train.models import load_model
+from edgespec.train.packing import Held
 from edgespec.train.planning import Rates, measured_rates
 from edgespec.train.recipe import Recipe
 from edgespec.train.ship import index_training_text
@@ -119,6 +120,12 @@ def test_the_draft_was_tried_in_service_on_the_way(work: Path) -> None:
     curve = read_curve(work / "draft", "acceptance_rate_t0.6")
     assert [step for step, _ in curve] == [2, 4] and all(0 <= value <= 1 for _, value in curve)
     assert len(read_curve(work / "draft", "overlap")) == 4
+
+
+def test_corpus_and_pretraining_hold_out_by_the_same_hash(work: Path) -> None:
+    """So what pretraining holds out of a corpus lies above the share that the corpus has held out already."""
+    train = corpus_texts(work / "corpus")
+    assert not any(Held(0.2).out(text) for text in train) and all(Held(1.0).out(text) for text in train)
 
 
 def test_every_trained_draft_is_evaluated(work: Path) -> None:
