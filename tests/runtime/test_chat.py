@@ -6,9 +6,11 @@ import _thread
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,15 @@ def test_the_command_talks_over_standard_input(
     assert leave.value.code == 2 and "has no chat template" in capfd.readouterr().err
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as in a terminal: a test run that was started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_stops_the_answer_and_not_the_program(
     pipeline: SpecPipeline, gate: Gate, capsys: pytest.CaptureFixture[str]
 ) -> None:
