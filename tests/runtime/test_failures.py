@@ -11,7 +11,8 @@ import pytest
 
 from edgespec import EdgespecError, Pair, SpecPipeline
 from edgespec.engine import model
-from edgespec.runtime import Lengths, Piece, Result, memory, npu, routing
+from edgespec.runtime import Lengths, Piece, Result, memory, npu, pipeline, routing
+from edgespec.runtime.governor import Governor
 from edgespec.runtime.memory import estimate
 from edgespec.runtime.modes import Way
 from edgespec.settings import EXACT
@@ -76,6 +77,14 @@ def break_genai(opened: SpecPipeline, tokens: int) -> None:
     engine._pipeline = BrokenPipeline(engine._pipeline, tokens)
 
 
+def draft_by_genai_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a profile had found it to pay; else its first answer would be a plain one."""
+    monkeypatch.setattr(routing, "HYBRID", Way("genai", "draft"))
+    monkeypatch.setattr(
+        pipeline, "governor_for", lambda way, profile: Governor(interleaves=way.engine == "native", proven=True)
+    )
+
+
 def whole(items: list[Piece | Result]) -> Result:
     """The result of a stream whose pieces are the answer, each token once."""
     *pieces, result = items
@@ -110,7 +119,7 @@ def test_a_native_engine_that_fails_leaves_the_rest_to_the_next_way(
 def test_a_genai_engine_that_fails_leaves_the_rest_to_the_next_way(
     tiny_pair: Path, expected: SpecPipeline, monkeypatch: pytest.MonkeyPatch, tokens: int
 ) -> None:
-    monkeypatch.setattr(routing, "HYBRID", Way("genai", "draft"))
+    draft_by_genai_first(monkeypatch)
     answer = expected.generate(PROMPT, max_new_tokens=24)
     with SpecPipeline(tiny_pair, settings=EXACT) as opened:
         break_genai(opened, tokens)
@@ -121,7 +130,7 @@ def test_a_genai_engine_that_fails_leaves_the_rest_to_the_next_way(
 
 
 def test_a_failure_behind_the_last_token_changes_nothing(tiny_pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "HYBRID", Way("genai", "draft"))
+    draft_by_genai_first(monkeypatch)
     for ends_by in ("limit", "token"):
         with SpecPipeline(tiny_pair, settings=EXACT) as opened:
             ids = opened.generate(PROMPT, max_new_tokens=9).token_ids
@@ -232,7 +241,7 @@ def test_a_draft_that_does_not_load_is_passed_over(tiny_pair: Path, monkeypatch:
         raise RuntimeError("Check failed\nthe draft's weights are not to be read")
 
     monkeypatch.setattr(openvino_genai, "draft_model", broken)
-    monkeypatch.setattr(routing, "HYBRID", Way("genai", "draft"))
+    draft_by_genai_first(monkeypatch)
     with SpecPipeline(tiny_pair) as opened:
         metrics = opened.generate(PROMPT, max_new_tokens=3).metrics
         assert metrics.mode == "native-adaptive-copy"
@@ -261,7 +270,7 @@ def test_a_losing_genai_draft_and_plain_decoding_are_not_held_together_where_the
 ) -> None:
     pair = Pair.open(tiny_pair)
     monkeypatch.setattr(memory, "BASE_BYTES", 0)
-    monkeypatch.setattr(routing, "HYBRID", Way("genai", "draft"))
+    draft_by_genai_first(monkeypatch)
     one = round(estimate(pair, Way("genai", "draft")).total_bytes / 0.95) + 2
     for limit, tried in ((one, False), (4 * one, True)):
         with SpecPipeline(tiny_pair, memory_limit_bytes=limit) as opened:

@@ -16,7 +16,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    help="Make a draft for a target: a whole recipe (run), or its stages one by one.",
+    help="Make a draft for a target: init, pretrain, generate, align, evaluate; or a whole recipe: run.",
 )
 for _subcommand in (run, init, pretrain, generate, align, evaluate):
     app.command()(_subcommand)
