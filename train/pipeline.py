@@ -36,7 +36,7 @@ from .losses import Mix
 from .models import MODEL, checkpoint_in, load_model, load_tokenizer
 from .recipe import EvaluateSection, PretrainSection, Recipe, Source
 from .ship import index_training_text, ship
-from .stages import Stage, inputs_hash, is_made, run_stage
+from .stages import Stage, inputs_hash, run_stage, which_are_made
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Pipeline:
 
     def made(self) -> list[tuple[str, bool]]:
         """The stages in order, and whether each would be skipped."""
-        return [(stage.name, is_made(self.work, stage)) for stage in self.stages()]
+        return which_are_made(self.work, self.stages())
 
     @property
     def target(self) -> str:
