@@ -13,9 +13,9 @@ from edgespec.progress import SILENT, Progress
 
 from .card import model_card
 from .evaluate import evaluate_pair
-from .init import InitConfig, init
+from .init import InitConfig, make_draft
 from .loop import LoopConfig, is_main_process
-from .pretrain import PretrainConfig, pretrain
+from .pretrain import PretrainConfig, pretrain_checkpoint
 from .recipe import ExportTarget, Recipe, RecipeRun
 from .schedule import Schedule
 from .shapes import Shape
@@ -32,10 +32,10 @@ __all__ = [
     "Shape",
     "SourceSpec",
     "evaluate_pair",
-    "init",
     "is_main_process",
+    "make_draft",
     "model_card",
-    "pretrain",
+    "pretrain_checkpoint",
     "read_recipe",
     "run_recipe",
 ]
