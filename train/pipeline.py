@@ -31,7 +31,7 @@ from .answering import SET, answer
 from .drafting import align_draft, pretrain_draft, service_on
 from .evaluate import HeldOut, Service, evaluate_at
 from .from_nothing import make_corpus, train_phase
-from .init import init
+from .init import make_draft
 from .losses import Mix
 from .models import MODEL, checkpoint_in, load_model, load_tokenizer
 from .recipe import EvaluateSection, PretrainSection, Recipe, Source
@@ -177,7 +177,7 @@ class Pipeline:
         return self.work / "exported-target" / "pair" / "target"
 
     def _init(self, folder: Path) -> Mapping[str, Any]:
-        record = init(self.target, self.recipe.init.config(self.recipe.seed), folder / MODEL, self.progress)
+        record = make_draft(self.target, self.recipe.init.config(self.recipe.seed), folder / MODEL, self.progress)
         return {name: value for name, value in record.items() if name not in ("target", "draft")}  # no places
 
     def _pretrain(self, folder: Path, section: PretrainSection, draft: Path) -> Mapping[str, Any]:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import tiny_run
+from tiny_run import one_thread
 
 from edgespec.train.metrics import read_curve
 
+__all__ = ["one_thread"]  # a fixture
+
 
 def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    # accelerate's own flag for several CPU processes wants MPI; this one starts them through torchrun, over gloo
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
     options = ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     command = [sys.executable, *launch, *options, tiny_run.__file__, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "ACCELERATE_USE_CPU": "true"})
     assert done.returncode == 0, done.stderr[-2000:]
     tiny_run.run(tmp_path / "alone")
     for name in ("loss", "gradient_norm", "heldout_loss"):
