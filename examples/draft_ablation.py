@@ -27,7 +27,6 @@ from edgespec.console import Terminal, force_utf8
 from edgespec.errors import EdgespecError
 from edgespec.train import BUNDLED_RECIPE, Pipeline, Recipe, read_recipe, stage_facts
 from edgespec.train.page import acceptance_rows
-from edgespec.train.stages import is_made
 
 COLUMNS = ("variant", "draft", "temperature", "task", "acceptance_rate", "low", "high", "alpha", "tau", "mbsu")
 
@@ -48,16 +47,17 @@ def _changed(recipe: Recipe, section: str, **values: Any) -> Recipe:
 
 def share(pipeline: Pipeline, work: Path) -> None:
     """Copy finished stages of sibling variants that this one would make just the same."""
-    for stage in pipeline.stages():
-        if is_made(pipeline.work, stage) or (pipeline.work / stage.name).exists():
+    for name, made in pipeline.made():
+        place = pipeline.work / name
+        if made or place.exists():
             continue
         for sibling in sorted(work.iterdir()):
-            if sibling.is_dir() and sibling != pipeline.work and (sibling / stage.name / "stage.json").is_file():
+            if sibling.is_dir() and sibling != pipeline.work and (sibling / name / "stage.json").is_file():
                 pipeline.work.mkdir(exist_ok=True)
-                shutil.copytree(sibling / stage.name, pipeline.work / stage.name, copy_function=_link)
-                if is_made(pipeline.work, stage):
+                shutil.copytree(sibling / name, place, copy_function=_link)
+                if dict(pipeline.made())[name]:
                     break
-                shutil.rmtree(pipeline.work / stage.name)
+                shutil.rmtree(place)
 
 
 def _link(source: str, place: str) -> None:

@@ -22,12 +22,12 @@ from .drafting import read_source, run_alignment
 from .evaluate import HeldOut, evaluate_at, evaluate_pair, read_temperatures
 from .forecast import Forecast, total
 from .generate import AlignmentJob, Settings, run_alignment_job
-from .init import InitConfig, init
+from .init import InitConfig, make_draft
 from .loop import LoopConfig, is_main_process
 from .page import write_page
 from .pipeline import Pipeline, Tools
 from .planning import plan_recipe
-from .pretrain import PretrainConfig, pretrain
+from .pretrain import PretrainConfig, pretrain_checkpoint
 from .recipe import AlignSection, Recipe
 from .schedule import Schedule
 from .shapes import Shape
@@ -52,11 +52,11 @@ __all__ = [
     "Tools",
     "evaluate_at",
     "evaluate_pair",
-    "init",
     "is_main_process",
+    "make_draft",
     "model_card",
     "plan_recipe",
-    "pretrain",
+    "pretrain_checkpoint",
     "read_recipe",
     "read_source",
     "read_temperatures",

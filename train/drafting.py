@@ -24,7 +24,7 @@ from .losses import Mix
 from .metrics import EVALUATIONS, METRICS
 from .models import MODEL, load_model, load_tokenizer, require_same_vocabulary, stop_ids
 from .packing import PackedText, TextEncoder
-from .pretrain import RUN, PretrainConfig, pretrain
+from .pretrain import RUN, PretrainConfig, pretrain_checkpoint
 from .recipe import AlignSection, EvaluateSection, PretrainSection, Source, Steps
 from .schedule import Schedule
 from .sources import SourceSpec
@@ -94,7 +94,7 @@ def pretrain_draft(
         loop=loop_config(section, seed),
     )
     hook = None if service is None else in_service(service)
-    facts = pretrain(draft, config, folder, hook=hook, progress=progress)
+    facts = pretrain_checkpoint(draft, config, folder, hook=hook, progress=progress)
     require_finished(facts["finished"], facts["step"], folder)
     return facts
 

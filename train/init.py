@@ -64,7 +64,7 @@ class InitConfig:
             raise EdgespecError("a draft from scratch copies no layers; leave out --layers, or give --from-target copy")
 
 
-def init(target: str, config: InitConfig, out: Path, progress: Progress = SILENT) -> dict[str, Any]:
+def make_draft(target: str, config: InitConfig, out: Path, progress: Progress = SILENT) -> dict[str, Any]:
     """Write a draft for `target` (a directory or a hub id) into the new directory `out`; what it is, as init.json.
 
     Raises EdgespecError for a family that cannot be done, a shape that is impossible, layers that the target lacks.
@@ -81,7 +81,8 @@ def init(target: str, config: InitConfig, out: Path, progress: Progress = SILENT
     with progress.task(f"making a draft of {shape}"), staged_directory(out, parameters(narrow) * 4, progress) as made:
         model = AutoModelForCausalLM.from_config(narrow, dtype=torch.float32)
         if config.beginning != "scratch":
-            _fill(model, wide, narrow, chosen, TargetWeights(folder))
+            project = narrow.hidden_size != wide.hidden_size
+            _fill(model, wide, narrow, chosen, TargetWeights(folder), project)
         model.save_pretrained(made)
         _copy_tokenizer(folder, made)
         record = {
@@ -134,12 +135,8 @@ def _shape_of(config: Any) -> Shape:
     return Shape(config.num_hidden_layers, config.hidden_size)
 
 
-def must_project(wide: Any, narrow: Any) -> bool:
-    return bool(narrow.hidden_size != wide.hidden_size)
-
-
 @torch.no_grad()
-def _fill(model: Any, wide: Any, narrow: Any, layers: Sequence[int], weights: TargetWeights) -> None:
+def _fill(model: Any, wide: Any, narrow: Any, layers: Sequence[int], weights: TargetWeights, project: bool) -> None:
     """Put the target's layers, embedding, last norm and head into `model`, projected where it is narrower."""
     embedding = weights.get("model.embed_tokens.weight")
     final = weights.get("model.norm.weight")
@@ -149,7 +146,7 @@ def _fill(model: Any, wide: Any, narrow: Any, layers: Sequence[int], weights: Ta
     untied = not narrow.tie_word_embeddings
     state: dict[str, torch.Tensor] = {}
     projector = None
-    if must_project(wide, narrow):
+    if project:
         gain = final + 1 if gemma else final
         basis = principal_directions(embedding, head * gain if own_head else None, narrow.hidden_size)
         projector = Projector(basis, wide, narrow, gemma)

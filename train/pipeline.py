@@ -31,12 +31,12 @@ from .answering import SET, answer
 from .drafting import align_draft, pretrain_draft, service_on
 from .evaluate import HeldOut, Service, evaluate_at
 from .from_nothing import make_corpus, train_phase
-from .init import init
+from .init import make_draft
 from .losses import Mix
 from .models import MODEL, checkpoint_in, load_model, load_tokenizer
 from .recipe import EvaluateSection, PretrainSection, Recipe, Source
 from .ship import index_training_text, ship
-from .stages import Stage, inputs_hash, is_made, run_stage
+from .stages import Stage, inputs_hash, run_stage, which_are_made
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Pipeline:
 
     def made(self) -> list[tuple[str, bool]]:
         """The stages in order, and whether each would be skipped."""
-        return [(stage.name, is_made(self.work, stage)) for stage in self.stages()]
+        return which_are_made(self.work, self.stages())
 
     @property
     def target(self) -> str:
@@ -177,7 +177,7 @@ class Pipeline:
         return self.work / "exported-target" / "pair" / "target"
 
     def _init(self, folder: Path) -> Mapping[str, Any]:
-        record = init(self.target, self.recipe.init.config(self.recipe.seed), folder / MODEL, self.progress)
+        record = make_draft(self.target, self.recipe.init.config(self.recipe.seed), folder / MODEL, self.progress)
         return {name: value for name, value in record.items() if name not in ("target", "draft")}  # no places
 
     def _pretrain(self, folder: Path, section: PretrainSection, draft: Path) -> Mapping[str, Any]:

@@ -61,7 +61,7 @@ class PretrainConfig:
         return -(-self.tokens // (self.loop.batch * self.length))
 
 
-def pretrain(
+def pretrain_checkpoint(
     checkpoint: Path,
     config: PretrainConfig,
     out: Path,

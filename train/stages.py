@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,10 +75,17 @@ def run_stage(work: Path, stage: Stage, progress: Progress = SILENT) -> Path:
     return folder
 
 
-def is_made(work: Path, stage: Stage) -> bool:
-    """Whether the stage would be skipped. Its upstream folders must be made."""
-    stamp = work / stage.name / STAMP
-    return stamp.is_file() and _read(stamp)["inputs"] == inputs_hash(stage.inputs)
+def which_are_made(work: Path, stages: Iterable[Stage]) -> list[tuple[str, bool]]:
+    """(name, whether it would be skipped) of stages in order. One whose upstream would be made anew is not skipped,
+    whatever lies there now."""
+    keys: dict[Path, str] = {}
+    found = []
+    for stage in stages:
+        folder = work / stage.name
+        keys[folder] = inputs_hash(stage.inputs, keys)
+        stamp = folder / STAMP
+        found.append((stage.name, stamp.is_file() and _read(stamp)["inputs"] == keys[folder]))
+    return found
 
 
 def stage_facts(folder: Path) -> dict[str, Any]:
@@ -88,9 +95,10 @@ def stage_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def inputs_hash(inputs: Sequence[Any]) -> str:
-    """Of everything that decides a stage's result."""
-    return hashlib.sha256(json.dumps([_identity(item) for item in inputs], sort_keys=True).encode()).hexdigest()
+def inputs_hash(inputs: Sequence[Any], keys: Mapping[Path, str] | None = None) -> str:
+    """Of everything that decides a stage's result. keys: of stages' folders by path, instead of what lies there."""
+    found = [_identity(item, keys or {}) for item in inputs]
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 def fingerprint(path: Path) -> str:
@@ -112,13 +120,15 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _identity(item: Any) -> Any:
+def _identity(item: Any, keys: Mapping[Path, str]) -> Any:
     if isinstance(item, BaseModel):
         return item.model_dump()
     if isinstance(item, Path):
+        if item in keys:
+            return keys[item]
         return _read(item / STAMP)["inputs"] if (item / STAMP).is_file() else fingerprint(item)
     if isinstance(item, (list, tuple)):
-        return [_identity(part) for part in item]
+        return [_identity(part, keys) for part in item]
     return item
 
 

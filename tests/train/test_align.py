@@ -96,8 +96,8 @@ def test_a_batch_marks_what_the_target_wrote_and_what_it_thought_there() -> None
     assert batch["target_log_probs"][0, 3].exp().tolist() == pytest.approx([0.9, 0.05])
 
 
-@pytest.mark.parametrize("loss", ["ce", "0.5*ce + 0.5*kl", "kl", "reverse-kl", "js", "tvd", "tvd++"])
-def test_every_loss_brings_the_draft_closer_in_service(loss: str, answers: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("loss", ["ce", "0.5*ce + 0.5*kl", "tvd", "tvd++"])
+def test_losses_bring_the_draft_closer_in_service(loss: str, answers: Path, tmp_path: Path) -> None:
     draft, target = _model(2), _model(1, layers=2)
     asked = [("t", [index, 4 + index % 4, 1]) for index in range(8)]
     service = Service(target, asked, temperatures=[0.0], max_new_tokens=10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -17,7 +18,7 @@ from edgespec import vocabulary
 from edgespec.bundled import bundled_checkpoints
 from edgespec.errors import EdgespecError
 from edgespec.export import export_pair
-from edgespec.train import InitConfig, Shape, init
+from edgespec.train import InitConfig, Shape, make_draft
 from edgespec.train.cross_entropy import next_token_loss
 from edgespec.train.shapes import FAMILIES, choose_shape, parameters, spread
 
@@ -69,7 +70,7 @@ def test_all_layers_copied_are_the_target_and_fewer_are_its_own(
     family: str, targets: dict[str, Path], tmp_path: Path
 ) -> None:
     layers = (0, 1, 3)
-    record = init(str(targets[family]), InitConfig(beginning="copy", layers=layers), tmp_path / "draft")
+    record = make_draft(str(targets[family]), InitConfig(beginning="copy", layers=layers), tmp_path / "draft")
     draft, target = _load(tmp_path / "draft"), _load(targets[family])
     assert record["parameters"] == sum(weight.numel() for weight in draft.parameters())
     assert vocabulary.compare(targets[family], tmp_path / "draft") == []
@@ -91,13 +92,13 @@ def test_each_family_trains_from_each_beginning(
     family: str, beginning: Any, head: Any, targets: dict[str, Path], tmp_path: Path
 ) -> None:
     config = InitConfig(Shape(2, 32), beginning=beginning, head=head)
-    record = init(str(targets[family]), config, tmp_path / "draft")
+    record = make_draft(str(targets[family]), config, tmp_path / "draft")
     draft = _load(tmp_path / "draft")
     assert (draft.config.hidden_size, len(draft.model.layers), record["head"]) == (32, 2, head)
     assert (draft.lm_head.weight is draft.model.embed_tokens.weight) == (head == "tied")
     loss, _ = next_token_loss(draft, {"input_ids": IDS})
     loss.backward()
-    assert math.isfinite(float(loss)) and float(loss) < 3 * math.log(VOCAB_ROWS)
+    assert math.isfinite(loss.item()) and loss.item() < 3 * math.log(VOCAB_ROWS)
     assert all(weight.grad is not None and bool(weight.grad.any()) for weight in draft.parameters())
 
 
@@ -122,16 +123,8 @@ def test_a_projection_that_loses_nothing_is_the_target(family: str, targets: dic
         def get(self, name: str) -> torch.Tensor:
             return state[name]
 
-    import copy
-
-    import edgespec.train.init as module
-
-    narrow = copy.deepcopy(target.config)
-    wide = copy.deepcopy(target.config)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "must_project", lambda *_: True)
-        draft = AutoModelForCausalLM.from_config(narrow, dtype=torch.float32).eval()
-        _fill(draft, wide, narrow, range(4), Here())
+    draft = AutoModelForCausalLM.from_config(copy.deepcopy(target.config), dtype=torch.float32).eval()
+    _fill(draft, target.config, draft.config, range(4), Here(), project=True)
     assert not torch.allclose(draft.model.embed_tokens.weight, target.model.embed_tokens.weight)
     torch.testing.assert_close(draft(IDS).logits, target(IDS).logits, rtol=1e-3, atol=1e-3)
 
@@ -142,7 +135,7 @@ def test_projecting_a_trained_target_begins_below_chance(tmp_path: Path) -> None
     ids = transformers.AutoTokenizer.from_pretrained(target)(text)["input_ids"][:1024]
     losses = {}
     for beginning in ("scratch", "project"):
-        init(str(target), InitConfig(Shape(2, 256), beginning=beginning), tmp_path / beginning)  # type: ignore[arg-type]
+        make_draft(str(target), InitConfig(Shape(2, 256), beginning=beginning), tmp_path / beginning)  # type: ignore[arg-type]
         with torch.no_grad():
             losses[beginning] = float(
                 next_token_loss(_load(tmp_path / beginning), {"input_ids": torch.tensor([ids])})[0]
@@ -153,7 +146,7 @@ def test_projecting_a_trained_target_begins_below_chance(tmp_path: Path) -> None
 def test_a_draft_and_its_target_are_a_pair_that_genai_runs(targets: dict[str, Path], tmp_path: Path) -> None:
     from edgespec.engine.genai import GenaiEngine
 
-    init(str(targets["llama"]), InitConfig(Shape(1, 32), beginning="project"), tmp_path / "draft")
+    make_draft(str(targets["llama"]), InitConfig(Shape(1, 32), beginning="project"), tmp_path / "draft")
     pair = export_pair(targets["llama"], tmp_path / "draft", tmp_path / "pair")
     engine = GenaiEngine(pair, device="CPU", mode="draft")
     answer = engine.generate(engine.encode("def add("), 8, gamma=2)
@@ -162,7 +155,7 @@ def test_a_draft_and_its_target_are_a_pair_that_genai_runs(targets: dict[str, Pa
 
 @pytest.mark.parametrize("family", ["qwen3", "phi3", "gemma2", "gemma3_text", "mistral", "qwen2", "gemma"])
 def test_drafts_of_the_other_families_export(family: str, targets: dict[str, Path], tmp_path: Path) -> None:
-    init(str(targets[family]), InitConfig(Shape(1, 32)), tmp_path / "draft")
+    make_draft(str(targets[family]), InitConfig(Shape(1, 32)), tmp_path / "draft")
     pair = export_pair(targets[family], tmp_path / "draft", tmp_path / "pair")
     assert pair.manifest.draft is not None and pair.manifest.draft.parameters > 0
 
@@ -205,7 +198,7 @@ def test_what_cannot_be_made_is_a_sentence(
     config: Any, sentence: str, targets: dict[str, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(EdgespecError, match=sentence):
-        init(str(targets["llama"]), config(), tmp_path / "draft")
+        make_draft(str(targets["llama"]), config(), tmp_path / "draft")
     assert not (tmp_path / "draft").exists()
 
 
@@ -213,14 +206,14 @@ def test_another_family_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "gpt2").mkdir()
     transformers.GPT2Config().save_pretrained(tmp_path / "gpt2")
     with pytest.raises(EdgespecError, match="the target is a 'gpt2' and drafts can be made for llama, mistral"):
-        init(str(tmp_path / "gpt2"), InitConfig(Shape(1, 64)), tmp_path / "draft")
+        make_draft(str(tmp_path / "gpt2"), InitConfig(Shape(1, 64)), tmp_path / "draft")
 
 
 def test_a_target_without_weights_gives_a_shape_and_no_copy(targets: dict[str, Path], tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     make_tokenizer(bare)
     (bare / "config.json").write_text((targets["llama"] / "config.json").read_text())
-    assert init(str(bare), InitConfig(Shape(1, 32)), tmp_path / "draft")["shape"] == "1x32"
+    assert make_draft(str(bare), InitConfig(Shape(1, 32)), tmp_path / "draft")["shape"] == "1x32"
     with pytest.raises(EdgespecError, match="has no safetensors, so nothing can be copied"):
-        init(str(bare), InitConfig(Shape(1, 32), beginning="project"), tmp_path / "other")
+        make_draft(str(bare), InitConfig(Shape(1, 32), beginning="project"), tmp_path / "other")
     assert json.loads((tmp_path / "draft" / "init.json").read_text())["from_target"] == "scratch"

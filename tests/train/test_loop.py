@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from tiny_run import CONFIG, columns, tiny_model, tiny_rows
+from tiny_run import CONFIG, columns, one_thread, tiny_model, tiny_rows
 
 from edgespec.errors import EdgespecError
 from edgespec.train.batches import Batch, ShuffledRows
@@ -23,6 +23,8 @@ from edgespec.train.cross_entropy import next_token_loss
 from edgespec.train.loop import LoopConfig, Outcome, Snapshot, train
 from edgespec.train.metrics import read_curve
 from edgespec.train.schedule import Schedule
+
+__all__ = ["one_thread"]  # a fixture
 
 SHORT = replace(CONFIG, steps=6, checkpoint_every=2, heldout_every=0)
 

@@ -55,7 +55,7 @@ def init(
         head=head.value,
         seed=seed,
     )
-    record = stage.init(target, config, out, terminal)
+    record = stage.make_draft(target, config, out, terminal)
     terminal.say(
         f"draft: {record['draft']} ({record['shape']}, {record['parameters'] / 1e6:.1f} M parameters, of which "
         f"{record['embedding_parameters'] / 1e6:.1f} M embedding; {record['head']} head)"

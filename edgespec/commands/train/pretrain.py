@@ -97,7 +97,7 @@ def pretrain(
         ),
     )
     speaks = stage.is_main_process()
-    facts = stage.pretrain(checkpoint, config, out, target=target, progress=terminal if speaks else SILENT)
+    facts = stage.pretrain_checkpoint(checkpoint, config, out, target=target, progress=terminal if speaks else SILENT)
     if not speaks:
         return
     if facts["finished"]:
