@@ -22,9 +22,11 @@ from .errors import EdgespecError
 SAMPLE_S = 0.05
 """Seconds between two looks. A buffer of a gigabyte takes longer than this to fill, so no large one is missed."""
 CHILDREN_S = 1.0
-"""Seconds between two looks for new child processes: psutil finds them by reading every process of the machine."""
+"""Seconds between two looks for new child processes."""
 WATCHER_SHARE = 0.005
 """Of one core, what watching may take: it looks less often where a look is dear."""
+LONGEST_S = 0.25
+"""But at least so often: what is looked for lasts about so long."""
 SPARE = 1.05
 """Times the disk that is expected to be filled, what has to be free."""
 _CGROUP = Path("/sys/fs/cgroup")
@@ -85,7 +87,7 @@ class PeakMemory:
 
     def _look(self, for_children: bool = False) -> None:
         if for_children:
-            self._children = self._process.children(recursive=True)
+            self._children = children_of(self._process)
         total = anonymous_bytes(self._process)
         for child in self._children:
             with contextlib.suppress(psutil.Error):
@@ -94,8 +96,26 @@ class PeakMemory:
 
 
 def pause_s(watching_s: float, elapsed_s: float) -> float:
-    """How long a watcher rests that took `watching_s` of CPU in `elapsed_s`: until that is WATCHER_SHARE again."""
-    return max(SAMPLE_S, watching_s / WATCHER_SHARE - elapsed_s)
+    """How long a watcher rests that took `watching_s` of CPU in `elapsed_s`: until that is WATCHER_SHARE again, but
+    LONGEST_S at most."""
+    return min(LONGEST_S, max(SAMPLE_S, watching_s / WATCHER_SHARE - elapsed_s))
+
+
+def children_of(process: psutil.Process) -> list[psutil.Process]:
+    """Its child processes and theirs. Linux keeps a list by thread; elsewhere every process of the machine is read."""
+    found: list[psutil.Process] = []
+    waiting = [process.pid]
+    try:
+        while waiting:
+            for thread in (_PROC / str(waiting.pop()) / "task").iterdir():
+                pids = [int(pid) for pid in (thread / "children").read_text().split()]
+                waiting += pids
+                for pid in pids:
+                    with contextlib.suppress(psutil.Error):
+                        found.append(psutil.Process(pid))
+    except OSError:  # no such list in this kernel, or a process that has just ended
+        return process.children(recursive=True)
+    return found
 
 
 def available_memory_bytes() -> int:

@@ -15,6 +15,7 @@ import pytest
 from edgespec import resources
 from edgespec.errors import EdgespecError
 from edgespec.resources import (
+    LONGEST_S,
     SAMPLE_S,
     WATCHER_SHARE,
     DiskNeed,
@@ -57,10 +58,8 @@ def test_memory_of_processes_it_starts_counts() -> None:
 
 def test_the_watcher_reads_this_process_often_and_the_machine_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     listings: list[int] = []
-    children = psutil.Process.children
-    monkeypatch.setattr(
-        psutil.Process, "children", lambda self, recursive: listings.append(1) or children(self, recursive)
-    )
+    children_of = resources.children_of
+    monkeypatch.setattr(resources, "children_of", lambda process: listings.append(1) or children_of(process))
     with PeakMemory() as peak:
         peak.anonymous_bytes = 0
         while peak.anonymous_bytes == 0:  # the watcher looked
@@ -71,12 +70,28 @@ def test_the_watcher_reads_this_process_often_and_the_machine_seldom(monkeypatch
 
 def test_a_watcher_whose_looks_are_dear_looks_less_often() -> None:
     assert pause_s(watching_s=0.0, elapsed_s=3.0) == SAMPLE_S
-    assert pause_s(watching_s=0.1, elapsed_s=10.0) == pytest.approx(0.1 / WATCHER_SHARE - 10)
+    assert pause_s(watching_s=0.1, elapsed_s=19.9) == pytest.approx(0.1 / WATCHER_SHARE - 19.9)
+    assert pause_s(watching_s=9.0, elapsed_s=10.0) == LONGEST_S
     elapsed_s = watching_s = 0.0
-    for _ in range(100):  # looks of 20 ms each, such as on a machine with thousands of processes
-        elapsed_s += pause_s(watching_s, elapsed_s) + 0.02
-        watching_s += 0.02
-    assert watching_s / elapsed_s < 0.01
+    for _ in range(500):  # looks of 1 ms each
+        elapsed_s += pause_s(watching_s, elapsed_s) + 0.001
+        watching_s += 0.001
+    assert watching_s / elapsed_s < 0.006
+
+
+def test_children_are_found_with_and_without_the_kernels_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    try:
+        me = psutil.Process()
+        while len(me.children(recursive=True)) < 2:
+            assert child.poll() is None
+        expected = {found.pid for found in me.children(recursive=True)}
+        assert {found.pid for found in resources.children_of(me)} == expected
+        monkeypatch.setattr(resources, "_PROC", tmp_path)
+        assert {found.pid for found in resources.children_of(me)} == expected
+    finally:
+        child.communicate(b"\n")
 
 
 def test_where_the_system_counts_no_anonymous_memory_private_memory_is_taken(
