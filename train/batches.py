@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -54,7 +54,7 @@ class ShuffledRows:
                 yield {name: tensor[chosen] for name, tensor in self.rows.items()}, number
 
 
-def read_ahead(batches: Batches, position: Position, depth: int = 2) -> Iterator[tuple[Batch, Position]]:
+def read_ahead(batches: Batches, position: Position, depth: int = 2) -> Generator[tuple[Batch, Position], None, None]:
     """`batches.read(position)`, prepared up to `depth` batches early on a thread; its errors are raised here.
 
     Close the iterator (or let it be collected) and the thread ends.

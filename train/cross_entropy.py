@@ -56,7 +56,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             top = logits.amax(1, keepdim=True)
             powers = logits.sub_(top).exp_()  # in place: a pass over the vocabulary is what costs here
             sums = powers.sum(1, keepdim=True)
-            total += ((sums.log() + top - wanted).squeeze(1) * scale[block]).sum()
+            total += ((sums.log() - (wanted - top)).squeeze(1) * scale[block]).sum()
             if grad_hidden is None or grad_weight is None:
                 continue
             grad = powers.mul_(scale[block, None] / sums)

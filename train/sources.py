@@ -59,7 +59,8 @@ _KEYS = ("weight", "field", "subset", "split", "suffix")
 
 
 class Source(Protocol):
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def documents(self, seed: int, position: Position = None) -> Iterator[tuple[str, Position]]:
         """(text, position behind it), pass after pass. Raises EdgespecError when a pass has no text at all."""

@@ -54,13 +54,13 @@ def _checkpoints(out: Path) -> list[str]:
 
 
 def test_it_learns_and_writes_what_it_did(tmp_path: Path) -> None:
-    config = replace(SHORT, steps=60, learning_rate=1e-2, schedule=Schedule("cosine", warmup=0.05))
+    config = replace(SHORT, steps=60, checkpoint_every=25, learning_rate=1e-2, schedule=Schedule("cosine", warmup=0.05))
     outcome = _train(tmp_path, config)
     assert outcome.finished and outcome.losses[-1] < outcome.losses[0] - 1
     assert [value for _, value in read_curve(tmp_path)] == outcome.losses
     rates = [value for _, value in read_curve(tmp_path, "learning_rate")]
     assert rates == pytest.approx([1e-2 * config.schedule.factor(step, 60) for step in range(60)])
-    assert outcome.tokens == 60 * 8 * 17 and _checkpoints(tmp_path) == ["step-00000058", "step-00000060"]
+    assert outcome.tokens == 60 * 8 * 17 and _checkpoints(tmp_path) == ["step-00000050", "step-00000060"]
 
 
 @pytest.mark.parametrize("micro_batch", [1, 4, 8])
@@ -87,7 +87,7 @@ def test_one_step_is_the_plain_step(tmp_path: Path) -> None:
     others = [w for n, w in model.named_parameters() if w.ndim < 2 or "embed" in n]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95)).step()
-    assert outcome.losses[0] == pytest.approx(float(loss), rel=1e-5)
+    assert outcome.losses[0] == pytest.approx(loss.item(), rel=1e-5)
     for name, weight in model.state_dict().items():
         torch.testing.assert_close(outcome.weights[name], weight, rtol=1e-3, atol=2e-4)
 
