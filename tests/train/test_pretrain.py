@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 from conftest import make_tokenizer
+from tiny_run import one_thread
 from transformers import AutoModelForCausalLM
 
 from edgespec import cli
 from edgespec.train import loop as loop_module
 from edgespec.train.metrics import read_curve
+
+__all__ = ["one_thread"]  # a fixture
 
 
 @pytest.fixture(scope="module")
