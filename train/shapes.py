@@ -107,7 +107,10 @@ def parameters(config: Any) -> int:
     """Exactly, counted on a model that takes no memory; a tied head once."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    return sum(parameter.numel() for parameter in model.parameters())
+    tied = config.tie_word_embeddings  # without memory nothing is shared yet
+    return sum(
+        weight.numel() for name, weight in model.named_parameters() if not (tied and name.startswith("lm_head."))
+    )
 
 
 def choose_shape(target: Any, budget: int, head: Head, like_target: bool, hidden: int | None = None) -> Shape:

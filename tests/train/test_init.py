@@ -96,6 +96,7 @@ def test_each_family_trains_from_each_beginning(
     draft = _load(tmp_path / "draft")
     assert (draft.config.hidden_size, len(draft.model.layers), record["head"]) == (32, 2, head)
     assert (draft.lm_head.weight is draft.model.embed_tokens.weight) == (head == "tied")
+    assert parameters(draft.config) == record["parameters"]
     loss, _ = next_token_loss(draft, {"input_ids": IDS})
     loss.backward()
     assert math.isfinite(loss.item()) and loss.item() < 3 * math.log(VOCAB_ROWS)
@@ -171,6 +172,13 @@ def test_a_budget_makes_a_shallow_wide_draft() -> None:
     made = draft_config(phi, shape, spread(shape.layers, 32), "untied", like_target=False)
     assert parameters(made) == pytest.approx(50e6, rel=0.1)
     assert made.hidden_size % made.num_attention_heads == 0
+
+
+@pytest.mark.parametrize("beginning", ["scratch", "project"])
+def test_the_draft_has_about_the_parameters_asked_for(beginning: Any, tmp_path: Path) -> None:
+    target, _ = bundled_checkpoints()
+    record = make_draft(str(target), InitConfig(parameters=5_000_000, beginning=beginning), tmp_path / "draft")
+    assert record["parameters"] == pytest.approx(5e6, rel=0.1) and record["head"] == "tied"
 
 
 def test_layers_are_spread_with_the_ends() -> None:

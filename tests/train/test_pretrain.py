@@ -17,6 +17,8 @@ from edgespec import cli
 from edgespec.train import loop as loop_module
 from edgespec.train.metrics import read_curve
 
+__all__ = ["one_thread"]  # a fixture
+
 
 @pytest.fixture(scope="module")
 def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
