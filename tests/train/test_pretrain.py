@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tiny_checkpoint import make_tokenizer
+from tiny_run import one_thread
 from transformers import AutoModelForCausalLM
 
 from edgespec import cli
