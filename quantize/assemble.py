@@ -110,6 +110,7 @@ def quantize(
                 with PeakMemory() as measuring:
                     cost = measure(pair, Pair(staged, manifest), progress)
                 cost = {**cost, "measuring_peak_anonymous_bytes": measuring.anonymous_bytes}
+                peak.anonymous_bytes = max(peak.anonymous_bytes, measuring.anonymous_bytes)  # they look in turn
             this = Made(
                 command=described_command(pair_dir, request),
                 versions=installed_versions("nncf", "optimum-intel"),
