@@ -13,12 +13,16 @@ from edgespec.serve import InTurn, Limits, Served
 
 
 @pytest.fixture(scope="session")
-def bundled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """The bundled pair, which has no chat template, with its chats as one growing text (--raw)."""
+def bundled_fp16_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from edgespec.export import export_pair
 
-    pair = export_pair(*bundled_checkpoints(), tmp_path_factory.mktemp("bundled") / "pair").root
-    backend = InTurn(pair, device="CPU")
+    return export_pair(*bundled_checkpoints(), tmp_path_factory.mktemp("bundled") / "pair").root
+
+
+@pytest.fixture(scope="module")
+def bundled_server(bundled_fp16_pair: Path) -> Iterator[Live]:
+    """The bundled pair, which has no chat template, with its chats as one growing text (--raw)."""
+    backend = InTurn(bundled_fp16_pair, device="CPU")
     try:
         with live(backend, Served("bundled", raw_chat=True), limits=Limits(grace_s=1)) as server:
             yield server
@@ -26,7 +30,7 @@ def bundled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         backend.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chat_backend(chat_pair: Path) -> Iterator[InTurn]:
     backend = InTurn(chat_pair, device="CPU")
     yield backend
