@@ -108,7 +108,9 @@ def _patiently(act: Callable[[], object], patience_s: float, refusal: type[OSErr
 
 def _let_go(error: BaseException | None) -> None:
     """Forget the local variables of the calls that an error ended: a model among them keeps its files mapped."""
-    while error is not None:
+    seen: set[int] = set()  # causes may go round in a circle
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
     gc.collect()

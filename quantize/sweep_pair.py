@@ -16,6 +16,7 @@ from edgespec.ir import input_names, weight_precision
 from edgespec.pair import Made, ModelRecord, Pair, Role, installed_versions, record_files, write_manifest
 from edgespec.progress import SILENT, Progress
 from edgespec.resources import PeakMemory
+from edgespec.staging import replace as move
 from edgespec.staging import require_absent, staged_directory, write_atomically
 
 from . import sweep
@@ -295,7 +296,7 @@ def _keep(
         if source == pair.root / role:
             copy_files(record, source, folder, with_model=True)
         else:
-            source.rename(folder)
+            move(source, folder)
         with progress.task(f"checking the {role} that is kept"):
             precision = weight_precision(folder / MODEL_FILES[0])
             made[role] = record.model_copy(update={"precision": precision, "files": record_files(folder)})
