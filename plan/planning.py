@@ -20,7 +20,7 @@ from edgespec.resources import require_memory
 
 from .cycle import draft_cycle, target_cycle
 from .rows import Rows
-from .session import Machine, Passes, Runner
+from .session import CONTEXT, Machine, Passes, Runner
 from .step_model import Point, StepModel, Timed, compared, fitted
 from .store import Makers, Store, TwinSpec
 from .tokenizer import synthetic_vocabulary
