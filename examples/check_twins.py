@@ -24,6 +24,7 @@ from edgespec.engine.native import NativeEngine
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
 from edgespec.plan import RealMachine, Store, Walks, measure_alpha
+from edgespec.plan.session import CONTEXT
 from edgespec.plan.step_model import StepModel, Timed, compared, fitted
 from edgespec.settings import PLAIN_CANDIDATES
 from edgespec.twins import read_twin, twin_label
@@ -61,7 +62,7 @@ def speedups(pair: Pair, walks: Walks, alphas: Sequence[float], options: Any) ->
         for number in range(options.rounds):
             for alpha in alphas:
                 for gamma in (0, *FIT, *HELD_BACK, 0):
-                    walk = walks.chosen(alpha, max(1, gamma), options.tokens, context=8, seed=number)
+                    walk = walks.chosen(alpha, max(1, gamma), options.tokens, context=CONTEXT, seed=number)
                     runs.append(runner.run(walk, alpha, gamma))
     finally:
         runner.close()

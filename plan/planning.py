@@ -20,7 +20,7 @@ from edgespec.resources import require_memory
 
 from .cycle import draft_cycle, target_cycle
 from .rows import Rows
-from .session import Machine, Passes, Runner
+from .session import CONTEXT, Machine, Passes, Runner
 from .step_model import Point, StepModel, Timed, compared, fitted
 from .store import Makers, Store, TwinSpec
 from .tokenizer import synthetic_vocabulary
@@ -35,8 +35,9 @@ HELD_BACK = (
 FEWEST_HELD_BACK = 3
 ROUNDS = 2
 LEAST_TOKENS, MOST_TOKENS = 24, 128
-_PROMPT, _PROMPT_STEPS = 8, 2
-"""Tokens of a run's prompt, which is in no time that is told, and about what it takes in steps."""
+_PROMPT_STEPS = 8
+"""About what a run's prompt takes, in steps. It is as long as the context that passes are timed behind, so that both
+are measured alike: with 8 tokens before the runs and 64 before the passes, the two differed by a third of a step."""
 PASSES_SHARE = 0.25
 MARGIN = 1.03
 """Settings must beat the default's plain pass by this factor."""
@@ -220,7 +221,7 @@ class _Work:
                     if row not in self.rows:
                         if number and self.clock() > until:
                             return
-                        walk = self.walks.chosen(alpha, max(gamma, 1), tokens, context=_PROMPT, seed=number)
+                        walk = self.walks.chosen(alpha, max(gamma, 1), tokens, context=CONTEXT, seed=number)
                         if number == 0 and at == 0:
                             runner.run(walk, alpha, gamma)  # warm-up
                         self.rows.add(row, asdict(runner.run(walk, alpha, gamma)))
