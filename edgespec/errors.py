@@ -15,3 +15,9 @@ class EngineFailed(EdgespecError):
 
 class MemoryShortage(EdgespecError):
     """What was to be loaded does not fit in the memory that is free now; later it may."""
+
+
+def last_line(error: Exception) -> str:
+    """OpenVINO puts what happened last, below where it happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

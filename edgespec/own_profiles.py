@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .errors import EdgespecError
 from .staging import write_atomically
 
 VARIABLE = "EDGESPEC_PROFILES"
@@ -47,8 +48,12 @@ def read(fingerprint: str) -> list[dict[str, Any]]:
 
 
 def write(fingerprint: str, entries: Sequence[dict[str, Any]]) -> Path:
-    """Keep `entries` for the pair, in place of what was; the file. Raises OSError."""
-    file = _file(fingerprint)
+    """Keep `entries` for the pair, in place of what was; the file. Raises OSError, and EdgespecError where there is no
+    place for it."""
+    try:
+        file = _file(fingerprint)
+    except RuntimeError as error:
+        raise EdgespecError(f"there is no home folder to keep the profile in; set {VARIABLE} to a folder") from error
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps(list(entries), indent=2, ensure_ascii=False) + "\n")
     return file

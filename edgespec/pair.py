@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from .errors import EdgespecError
 from .ir import IR_FILES
 from .staging import remove_folder, write_atomically
-from .verified import Verified
+from .verified import Verified, state
 
 MANIFEST = "edgespec.json"
 SCHEMA = 1
@@ -145,8 +145,9 @@ class Pair:
                 path = root / role / name
                 _check_size(path, expected)
                 if verified is not None and (verify or not verified.holds(path, expected.sha256)):
+                    before = state(path)
                     _check_hash(path, expected)
-                    verified.note(path, expected.sha256)
+                    verified.note(path, expected.sha256, before)
         if verified is not None:
             verified.keep()
         return pair

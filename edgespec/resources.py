@@ -166,9 +166,12 @@ def require_disks(needs: Iterable[DiskNeed]) -> None:
     for need in needs:
         if need.bytes > 0:
             by_disk.setdefault(_existing(need.folder).stat().st_dev, []).append(need)
-    for parts in by_disk.values():
+    by_storage: dict[tuple[int, int], list[DiskNeed]] = {}
+    for parts in by_disk.values():  # btrfs subvolumes, APFS volumes, bind mounts: several numbers, one storage
+        usage = shutil.disk_usage(_existing(parts[0].folder))
+        by_storage.setdefault((usage.total, usage.free), []).extend(parts)
+    for (_, free), parts in by_storage.items():
         total = SPARE * sum(part.bytes for part in parts)
-        free = shutil.disk_usage(_existing(parts[0].folder)).free
         if free < total:
             told = ", ".join(f"{part.bytes / 1e9:.2f} GB in '{part.folder}' for {part.purpose}" for part in parts)
             detail = f" ({told}, and a twentieth to spare)" if len(parts) > 1 else ""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 RESAMPLES = 9999
+_AT_ONCE = 4_000_000
+"""Values resampled at once: a load test has a value for every answer."""
 MEDIAN_FROM = 6
 """A median of fewer values gets no interval: their whole range would not hold it with 95 %."""
 
@@ -21,6 +23,10 @@ def interval_of_median(values: Sequence[float], seed: int = 0) -> tuple[float, f
         return None
     data = np.asarray(values, dtype=float)
     draw = np.random.default_rng(seed)
-    resampled = np.median(data[draw.integers(0, len(data), (RESAMPLES, len(data)))], axis=1)
+    block = max(1, _AT_ONCE // len(data))
+    sizes = [min(block, RESAMPLES - start) for start in range(0, RESAMPLES, block)]
+    resampled = np.concatenate(
+        [np.median(data[draw.integers(0, len(data), (size, len(data)))], axis=1) for size in sizes]
+    )
     low, high = np.quantile(resampled, [0.025, 0.975])
     return float(low), float(high)

@@ -56,7 +56,7 @@ def staged_directory(
         replace(temporary, out)
     except BaseException as error:
         if not remove_folder(temporary, patience_s=0):
-            _let_go(error)
+            let_go(error)
             if not remove_folder(temporary):
                 progress.say(f"'{temporary}' is held open and stays; the next run to '{out.name}' deletes it")
         raise
@@ -106,7 +106,7 @@ def _patiently(act: Callable[[], object], patience_s: float, refusal: type[OSErr
         wait_s = min(2 * wait_s, _LONGEST_PAUSE_S)
 
 
-def _let_go(error: BaseException | None) -> None:
+def let_go(error: BaseException | None) -> None:
     """Forget the local variables of the calls that an error ended: a model among them keeps its files mapped."""
     seen: set[int] = set()  # causes may go round in a circle
     while error is not None and id(error) not in seen:

@@ -21,7 +21,7 @@ FOLDER = "verified"
 _SETTLED_NS = 2_000_000_000
 """A file changed less than this ago may change again without a new time (FAT counts in 2 s), so it is not recorded."""
 _MOST = 500
-"""Pairs remembered; of more, those opened longest ago are forgotten."""
+"""Pairs remembered; of more, those hashed longest ago are forgotten."""
 
 
 class Verified:
@@ -36,12 +36,12 @@ class Verified:
 
     def holds(self, path: Path, sha256: str) -> bool:
         """Whether `path`, as it lies there now, was found to have `sha256` before."""
-        return self._known.get(str(path.resolve())) == [*_state(path), sha256]
+        return self._known.get(str(path.resolve())) == [*state(path), sha256]
 
-    def note(self, path: Path, sha256: str) -> None:
-        """`path` was just found to have `sha256`."""
-        size, changed_ns = _state(path)
-        if time.time_ns() - changed_ns > _SETTLED_NS:
+    def note(self, path: Path, sha256: str, before: tuple[int, int]) -> None:
+        """`path` was just found to have `sha256`. before: its `state` when the reading began."""
+        size, changed_ns = state(path)
+        if (size, changed_ns) == before and time.time_ns() - changed_ns > _SETTLED_NS:
             self._found[str(path.resolve())] = [size, changed_ns, sha256]
 
     def keep(self) -> None:
@@ -63,6 +63,7 @@ class Verified:
         return found if isinstance(found, dict) else {}
 
 
-def _state(path: Path) -> tuple[int, int]:
+def state(path: Path) -> tuple[int, int]:
+    """Size and time of change, in ns."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns

@@ -140,7 +140,7 @@ def test_a_scratch_folder_is_removed_with_patience(tmp_path: Path, monkeypatch: 
     assert not remove_folder(scratch)
 
 
-def test_models_of_a_run_that_failed_are_let_go_before_its_folder_is_removed(
+def test_models_of_a_run_that_failed_arelet_go_before_its_folder_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failed run's frames hold its models, and these its files, as long as the error is on its way up."""
@@ -233,7 +233,7 @@ def test_an_atomic_write_keeps_the_old_file_when_it_fails(tmp_path: Path, monkey
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_error_that_is_its_own_cause_in_the_end_is_let_go_of() -> None:
+def test_an_error_that_is_its_own_cause_in_the_end_islet_go_of() -> None:
     first, second = ValueError("first"), ValueError("second")
     first.__cause__, second.__cause__ = second, first
-    staging._let_go(first)
+    staging.let_go(first)

@@ -27,8 +27,8 @@ def run(
 ) -> None:
     """OpenVINO models that are there already, or a GGUF target, to a pair directory, as they are.
 
-    They are checked, hashed and compared, not converted. A hub id is fetched at one commit, which is recorded; an
-    interrupted download is resumed.
+    They are checked, hashed and compared, not converted. A hub id is fetched at one commit, which is recorded; after
+    an interruption, files that had come whole are not fetched again.
     """
     terminal = Terminal(json_output)
     pair = load_stage("export").adopt_pair(

@@ -102,7 +102,6 @@ def run(
         "machine": machine.fingerprint(),
     }
     rows = stage.Rows(folder, identity, fresh=fresh)
-    stage.check(request, store, rows)
     if len(rows):
         terminal.say(f"Going on with what was measured before ({len(rows)} rows in '{folder}'); --fresh measures anew.")
     measured = stage.measure(

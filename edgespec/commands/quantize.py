@@ -151,6 +151,12 @@ def run(
         raise EdgespecError("--sweep measures what every candidate costs; leave out --cost and --no-cost")
     if min_agreement is not None and not sweep:
         raise EdgespecError("--min-agreement chooses the winner of a sweep; add --sweep, or leave it out")
+    both = (eval_text, Path(dataset)) if eval_text is not None and dataset is not None else None
+    if both is not None and all(path.is_file() for path in both) and both[0].samefile(both[1]):
+        raise EdgespecError(
+            f"--eval-text and --dataset are both '{eval_text}', and cost is measured on text that no calibration saw; "
+            "give another file for one of them"
+        )
     held_out = stage.read_texts(eval_text) if eval_text is not None else None
     if sweep:
         texts = held_out or _packaged(stage, pair, held_out=True)

@@ -92,13 +92,15 @@ class Meter:
         self._scales: dict[int, tuple[float, int]] = {}  # n -> how much longer than the prior, from how many passes
         self._known: dict[int, float] = {}
         self._changes: deque[float] = deque(maxlen=memory)
+        self.change = 0.0
+        """Seconds that a pass of another length than the last costs beyond its own."""
         self._last: int | None = None
         self._met: set[int] = set()
         self._steady: set[int] = set()  # lengths that occurred twice in a row
         self._wasted = 0.0
 
     def begin(self) -> None:
-        """A prompt's pass stands between the last pass and the next."""
+        """A pass that was not timed, such as a prompt's, stands between the last and the next."""
         self._last = None
         self._wasted = 0.0
 
@@ -111,6 +113,7 @@ class Meter:
             return
         if changed and n in self._steady:
             self._changes.append(max(0.0, seconds - self.target(n)))
+            self.change = typical(self._changes)
         if changed:
             seconds -= min(self.change, seconds / 2)
         else:
@@ -119,11 +122,6 @@ class Meter:
         timed.append(seconds)
         self._scales[n] = typical(timed) / self._prior.target(n), len(timed)
         self._known.clear()
-
-    @property
-    def change(self) -> float:
-        """Seconds that a pass of another length than the last costs beyond its own."""
-        return typical(self._changes) if self._changes else 0.0
 
     def target(self, n: int) -> float:
         """Seconds of a pass over n tokens behind another over n."""
@@ -145,12 +143,12 @@ class Meter:
         return min(moved, self.target(last)) if n < last else moved
 
     def settle(self, n: int) -> int:
-        """The length of the next pass, which has to hold n tokens: the last length as long as what padding to it has
-        cost in a row is less than a change, so that at most twice the least is spent, whatever comes."""
+        """The length of the next pass, which has to hold n tokens: the last length, until padding to it in a row has
+        cost a change."""
         if self._last is None or n >= self._last:
             self._wasted = 0.0
             return n
-        self._wasted += self.target(self._last) - self.target(n)
+        self._wasted += max(0.0, self.target(self._last) - self.target(n))
         if self._wasted > self.change:
             self._wasted = 0.0
             return n

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..devices import require_device, require_mode
-from ..errors import EdgespecError, EngineFailed
+from ..errors import EdgespecError, EngineFailed, last_line
 from ..pair import Pair
 from ..sampling import GREEDY, Sampling
 from .step import Generation, Step
@@ -79,7 +79,7 @@ class GenaiEngine:
             self._pipeline = openvino_genai.LLMPipeline(str(pair.loadable_target), self.device, **properties)
         except RuntimeError as error:
             raise EdgespecError(
-                f"openvino-genai could not load '{pair.root}' on {self.device} in mode '{mode}': {_first_line(error)}"
+                f"openvino-genai could not load '{pair.root}' on {self.device} in mode '{mode}': {last_line(error)}"
             ) from error
         self._tokenizer = self._pipeline.get_tokenizer()
 
@@ -138,7 +138,7 @@ class GenaiEngine:
         try:
             result = self._pipeline.generate(tensor, config, watch.streamer(openvino_genai.StreamerBase))
         except RuntimeError as error:
-            raise EngineFailed(f"openvino-genai failed on {self.device}: {_first_line(error)}") from error
+            raise EngineFailed(f"openvino-genai failed on {self.device}: {last_line(error)}") from error
         watch.finish()
         wall_s = time.perf_counter() - watch.started
         if watch.error is not None:
@@ -309,8 +309,3 @@ def _within(sizes: Sequence[int], tokens: int) -> list[int]:
         kept.append(min(size, tokens))
         tokens -= size
     return kept
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

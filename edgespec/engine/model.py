@@ -24,7 +24,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from ..devices import require_device
-from ..errors import EdgespecError, EngineFailed
+from ..errors import EdgespecError, EngineFailed, last_line
 
 Trees = Literal["none", "whole", "grown"]
 """What a sequence will be given: chains only; trees in one pass; trees that grow over several passes."""
@@ -169,9 +169,3 @@ def _infer() -> Callable[..., dict[Any, np.ndarray]]:
     found: Callable[..., dict[Any, np.ndarray]]
     found = next(kind.infer for kind in openvino.InferRequest.__mro__[1:] if "infer" in vars(kind))
     return found
-
-
-def last_line(error: Exception) -> str:
-    """OpenVINO puts what happened last, below where it happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -75,7 +75,7 @@ class NativeEngine:
         self._drafter: Drafter | None = None
         self._caches_are_sound = True
         self._tokenizer = openvino_genai.Tokenizer(str(pair.target))
-        self.stop_ids = _stop_ids(pair.target)
+        self.stop_ids = stop_ids(pair.target)
 
     def watch_drafter(self, wrap: Callable[[Drafter], Drafter]) -> None:
         """From now on each request's drafter is what `wrap` makes of it: to see what it proposes and what becomes of
@@ -198,7 +198,7 @@ def _require_native(device: str) -> str:
     return device
 
 
-def _stop_ids(folder: Path) -> frozenset[int]:
+def stop_ids(folder: Path) -> frozenset[int]:
     """Ids that end a text by the model's generation_config.json."""
     try:
         config = json.loads((folder / "generation_config.json").read_bytes())

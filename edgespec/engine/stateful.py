@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 
+
 class StatefulModel:
     """One compiled IR with its KV cache as state: feed it tokens, the cache grows; `reset` empties it."""
 

@@ -111,3 +111,13 @@ def section(name: str, title: str, words: object, *content: Html) -> Html:
     if not inside:
         return Html()
     return Html(f'<section id="{name}"><h2>{text(title)}</h2>{lead(words)}{inside}</section>')
+
+
+def contents(sections: Mapping[str, Html]) -> Html:
+    """Links to the sections that are there, by title."""
+    links = []
+    for title, content in sections.items():
+        if content:
+            name = content.removeprefix('<section id="').partition('"')[0]
+            links.append(f'<a href="#{name}">{text(title)}</a>')
+    return Html(f'<nav aria-label="contents">{"".join(links)}</nav>')

@@ -11,7 +11,7 @@ from typing import Any
 from ..engine.genai import GenaiEngine
 from ..engine.native import NativeEngine
 from ..engine.step import Generation, Step, cut
-from ..errors import EdgespecError, EngineFailed
+from ..errors import EngineFailed, last_line
 from ..pair import Pair
 from .engines import Opened
 from .requests import Request
@@ -66,14 +66,11 @@ class Answering:
         except EngineFailed:
             self._join(self._broken_off())
             raise
-        except EdgespecError:
-            raise
         except RuntimeError as error:  # OpenVINO's own, from where no engine looks for it
             if error is self._deaf:
                 raise
             self._join(self._broken_off())
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise EngineFailed(f"mode '{opened.way.name}' broke down on {opened.device}: {lines[-1]}") from error
+            raise EngineFailed(f"mode '{opened.way.name}' broke down on {opened.device}: {last_line(error)}") from error
         came = self.tokens[self._before :]
         if self.left_draft or self.job.cancelled:  # what an engine computed after it was told to end is not the answer
             generation = replace(generation, token_ids=came, steps=cut(generation.steps, len(came)))

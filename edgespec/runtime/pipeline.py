@@ -126,24 +126,28 @@ class SpecPipeline:
     # ---- answering -------------------------------------------------------------------------------------------------
 
     def generate(
-        self, prompt: str, *, on_piece: Callable[[Piece], object] | None = None, **options: Unpack[Options]
+        self,
+        prompt: str | Sequence[int],
+        *,
+        on_piece: Callable[[Piece], object] | None = None,
+        **options: Unpack[Options],
     ) -> Result:
-        """Continue `prompt`, taken as it stands. on_piece: called in this thread with each piece as it comes; what it
-        raises ends the answer and is raised here. Options: see `Options`. Raises EdgespecError."""
+        """Continue `prompt`, taken as it stands: a text, or token ids. on_piece: called in this thread with each piece
+        as it comes; what it raises ends the answer and is raised here. Options: see `Options`. Raises EdgespecError."""
         request = make_request(self._encoded(prompt), options)
         return self._wait_for(request, on_piece)
 
-    def stream(self, prompt: str, **options: Unpack[Options]) -> Stream:
+    def stream(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Stream:
         """An iterator over a `Piece` a step as it comes, then the `Result`. The answer begins at once; leaving the loop
         early ends it."""
         return self._stream(make_request(self._encoded(prompt), options))
 
-    async def agenerate(self, prompt: str, **options: Unpack[Options]) -> Result:
+    async def agenerate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Result:
         """`generate` for an event loop, which stays free. Cancelling the task ends the answer."""
         request = make_request(self._encoded(prompt), options)
         return await self._await(request)
 
-    def astream(self, prompt: str, **options: Unpack[Options]) -> AsyncStream:
+    def astream(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> AsyncStream:
         """`stream` for the running event loop: `async for item in pipeline.astream(...)`."""
         request = make_request(self._encoded(prompt), options)
         return AsyncStream(self._worker, lambda job: self._answer(job, request, job.deliver), self._the_words)
@@ -179,10 +183,11 @@ class SpecPipeline:
         self.wait_until_ready()
         return self._limit
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of `text` as `generate` would read it. Any thread may call, while answers are written too."""
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """Token ids of `text` as `generate` reads it; special=False: without what the tokenizer adds by itself, such as
+        a BOS, for the output of a chat template. Any thread may call, while answers are written too."""
         self.wait_until_ready()
-        return self._the_words().encode(text)
+        return self._the_words().encode(text, special=special)
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The model's chat template applied to `messages` (role and content each), ready to be continued. Any thread
@@ -508,7 +513,9 @@ class SpecPipeline:
         profile = self._place.profile
         return {**(profile.settings if profile is not None else {}), **self._settings}
 
-    def _encoded(self, prompt: str) -> Callable[[], list[int]]:
+    def _encoded(self, prompt: str | Sequence[int]) -> Callable[[], list[int]]:
+        if not isinstance(prompt, str):
+            return lambda: list(prompt)
         return lambda: self._the_words().encode(prompt, special=True) if prompt else []
 
     def _wait_for(self, request: Request, on_piece: Callable[[Piece], object] | None = None) -> Result:

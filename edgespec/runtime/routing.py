@@ -154,14 +154,14 @@ def _elsewhere(wishes: Wishes, place: Placement) -> list[Choice]:
     kind = "sampling" if sampled else "greedy"
     if wishes.head:
         found.append(Choice(HEAD, f"{kind}, and the pair's draft is an EAGLE-3 head{because}", True))
-    elif wishes.has_draft and not wishes.head:
+    elif wishes.has_draft:
         exact = ", by exact acceptance, which keeps the target's distribution" if sampled else ""
         found.append(
             Choice(
                 HYBRID, f"{kind}, and the pair has a draft: drafts or copies as far as it pays{exact}{because}", True
             )
         )
-    elif not wishes.has_draft:
+    else:
         found.append(
             Choice(COPY, f"{kind}, and the pair has no draft: copies from the context as far as it pays{because}", True)
         )

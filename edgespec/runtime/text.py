@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ..errors import EdgespecError
+from ..errors import EdgespecError, last_line
 from .spelling import Decode, spelling
 
 _LONG = 32
@@ -46,8 +46,7 @@ class Words:
         try:
             return str(self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True))
         except RuntimeError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise EdgespecError(f"the model's chat template refuses this conversation: {lines[-1]}") from error
+            raise EdgespecError(f"the model's chat template refuses this conversation: {last_line(error)}") from error
 
 
 class GrowingText:

@@ -71,7 +71,7 @@ def distance(exact: np.ndarray, other: np.ndarray) -> tuple[float, float]:
         raise EdgespecError(f"logits of shape {other.shape} cannot be compared with those of shape {exact.shape}")
     agreeing, divergence = 0, 0.0
     for start in range(0, len(exact), 64):
-        p, q = (_log_softmax(np.asarray(part[start : start + 64], np.float64)) for part in (exact, other))
+        p, q = (log_softmax(part[start : start + 64]) for part in (exact, other))
         agreeing += int((p.argmax(-1) == q.argmax(-1)).sum())
         divergence += float((np.exp(p) * (p - q)).sum())
     if not np.isfinite(divergence):
@@ -79,6 +79,8 @@ def distance(exact: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     return agreeing / len(exact), max(0.0, divergence) / len(exact)
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(-1, keepdims=True)
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """f64, over the last axis."""
+    wide = np.asarray(logits, np.float64)
+    shifted = wide - wide.max(-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))

@@ -174,9 +174,10 @@ class Search:
     def _take_up(self, asks: Asks) -> Record:
         """The record of this tune: with what an interrupted one, of the same pair, place and question, left behind."""
         folder, options = self.world.interrupted, self.options
+        where = self._where()
         question = {
-            **self._where(),
-            "machine": self._where()["machine"].model_dump(),
+            **where,
+            "machine": where["machine"].model_dump(),
             "pair": fingerprint_of(self.pair.manifest),
             "arms": [arm.name for arm in self.ways],
             "draft_devices": self.draft_devices,
@@ -300,6 +301,7 @@ class Search:
         self._text(asks.prompts)
         earlier = {arm.name: self.track.rate(arm) for arm in final.arms}
         self.track.rates.clear()
+        self.track.paces.clear()
         found = Confirmation(self.track, final.arms, asks.prompts, self.progress)
         ended = found.run()
         self._require_comparison(final, found)

@@ -101,7 +101,7 @@ def pretrain(
     if not speaks:
         return
     if facts["finished"]:
-        terminal.say(f"model: {facts['model']}\nloss: {facts['loss']:.3f}, held out: {_loss(facts['heldout_loss'])}")
+        terminal.say(f"model: {facts['model']}\nloss: {_loss(facts['loss'])}, held out: {_loss(facts['heldout_loss'])}")
     else:
         terminal.say(f"stopped at step {facts['step']}; the same command goes on from there")
     terminal.answer(facts)

@@ -117,8 +117,8 @@ class HybridDrafter:
                 owner = seat
         if owner is not None:
             self.proposals[owner.member.drafter.name] += 1
-        longer = self._meter.settle(len(proposal) + 1) - len(proposal) - 1
-        if longer:
+        longer = min(self._meter.settle(len(proposal) + 1) - 1, budget) - len(proposal)
+        if longer > 0:
             proposal = replace(proposal, padding=longer)
         self._handed_over = self._clock()
         return proposal
@@ -161,7 +161,9 @@ class HybridDrafter:
         return proposal
 
     def observe(self, verified: Verified) -> None:
-        if self._handed_over is not None:
+        if self._handed_over is None:  # the prompt's pass, or one that a governor kept plain
+            self._meter.begin()
+        else:
             length = len(verified.proposal) + 1 + verified.proposal.padding
             self._meter.add(length, self._clock() - self._handed_over)
             if self._committed is not None:

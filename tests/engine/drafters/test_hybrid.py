@@ -258,6 +258,28 @@ def test_where_a_change_of_length_is_dear_lengths_are_kept() -> None:
     assert dear < cheap + 0.75 * often * 30.0
 
 
+def test_a_pass_that_nobody_timed_is_not_padded_to() -> None:
+    """A governor that keeps a step plain asks no drafter, and tells what the target said."""
+    clock, answer = Clock(), answer_of(300)
+    meter = Meter(Costs({1: 1.0, 4: 1.2}))
+    hybrid = HybridDrafter(
+        [Member(Scripted("model", clock, answer, 0.9, 0.1), per_node=True)], meter=meter, clock=clock
+    )
+    decode(hybrid, clock, answer[:120], change=20.0)
+    assert meter.change > 0 and hybrid.propose(8).tokens.size > 0
+    clock.now += 40.0
+    hybrid.observe(Verified(NOTHING, (), 7, np.zeros((1, VOCABULARY), np.float32)))
+    hybrid.observe(Verified(NOTHING, (), 7, np.zeros((1, VOCABULARY), np.float32)))
+    assert hybrid.propose(0).padding == 0
+
+
+def test_padding_stays_within_what_is_asked_for() -> None:
+    clock, answer, lengths = Clock(), answer_of(200), list[int]()
+    hybrid = HybridDrafter([Member(Scripted("model", clock, answer, 0.9, 0.1), per_node=True)], clock=clock)
+    decode(hybrid, clock, answer, change=200.0, lengths=lengths)
+    assert max(lengths) > 4 and lengths[-1] <= 2  # near the end of an answer there is room for little
+
+
 class SlowStart(Scripted):
     """Reads the prompt at its first proposal of a text, which takes long."""
 
