@@ -98,12 +98,10 @@ async def _run(wish: Ask, out: Path, progress: Progress) -> dict[str, Any]:
             for number, level in enumerate(wish.levels):
                 with progress.task(f"{level.words}, {wish.seconds:g} s"):
                     await _level(client, target, wish, level, wish.seed + number, journal, started)
-            report = build_report(journal.lines)
         finally:
             journal.close()
-            write_atomically(
-                out / "report.json", json.dumps(build_report(journal.lines), indent=1, allow_nan=False) + "\n"
-            )
+            report = build_report(journal.lines)
+            write_atomically(out / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
         write_atomically(out / "report.html", render_page(report))
         return report
 

@@ -9,10 +9,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgespec.engine.genai import LOOKUP_GAMMA, LOOKUP_NGRAM
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
 from edgespec.profile import SCHEMA, Profile
 from edgespec.runtime.memory import BASE_BYTES, Shape, weights_file
+from edgespec.runtime.npu import is_npu
 
 RELEASES = ("2025.3", "2025.4", "2026.0", "2026.1", "2026.2", "2026.3", "2026.4")
 """Releases whose rules are known; the last one is meant unless another is named."""
@@ -113,7 +115,7 @@ def _require_possible(pair: Pair, ask: Ask) -> None:
             raise EdgespecError(f"a draft device was given, and the pair '{pair.root}' has no draft; leave it out")
         return
     where = ask.draft_device or ask.device
-    npu, draft_npu = _is_npu(ask.device), _is_npu(where)
+    npu, draft_npu = is_npu(ask.device), is_npu(where)
     if npu != draft_npu:
         raise EdgespecError(
             f"OVMS runs a draft beside its target in one kind of pipeline, and an NPU has another than CPU "
@@ -154,7 +156,7 @@ def _speculation(pair: Pair, ask: Ask, profile: Profile | None, notes: list[str]
     said = f"the profile tuned on '{profile.machine.cpu}'"
     if profile.mode == "lookup" and profile.engine == "genai":
         notes.append(f"{said} found prompt lookup fastest: the draft stays at home")
-        return False, True, {"num_assistant_tokens": profile.gamma or 5, "max_ngram_size": 3}
+        return False, True, {"num_assistant_tokens": profile.gamma or LOOKUP_GAMMA, "max_ngram_size": LOOKUP_NGRAM}
     if not profile.speculative:
         notes.append(
             f"{said} found nothing faster than plain decoding: the draft stays at home; --gamma takes it along"
@@ -198,10 +200,6 @@ def _memory(pair: Pair, options: dict[str, Any]) -> int:
     caches = (options["cache_size"] + options.get("draft_cache_size", 0)) * 10**9
     needed: int = weights + caches + Shape.read(pair.target).workspace_bytes(4096) + 2 * BASE_BYTES
     return needed
-
-
-def _is_npu(device: str) -> bool:
-    return device.upper().startswith("NPU")
 
 
 def _before(release: str, other: str) -> bool:

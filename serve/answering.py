@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -36,12 +36,15 @@ class ClientGone(Exception):
 
 
 class Answering:
-    """An ASGI response. client: whose line it stands in."""
+    """An ASGI response. prompt, ids: the same, the text for the log. client: whose line it stands in."""
 
-    def __init__(self, service: Service, form: Form, prompt: str, options: Options, stream: bool, client: str) -> None:
+    def __init__(
+        self, service: Service, form: Form, prompt: str, ids: Sequence[int], options: Options, stream: bool, client: str
+    ) -> None:
         self._service = service
         self._form = form
         self._prompt = prompt
+        self._ids = ids
         self._options = options
         self._stream = stream
         self._client = client
@@ -132,7 +135,7 @@ class Answering:
         service = self._service
         if self._stopped is not None:
             raise self._stopped
-        answer = self._answer = service.backend.answer(self._prompt, self._options)
+        answer = self._answer = service.backend.answer(self._ids, self._options)
         deadline = time.perf_counter() + service.limits.answer_s
         first = True
         try:

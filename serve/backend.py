@@ -41,11 +41,12 @@ class Backend(Protocol):
     def wait_until_ready(self) -> None:
         """Blocks. Raises EdgespecError when loading failed."""
 
-    def encode(self, text: str) -> list[int]: ...
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        """special: with what the tokenizer adds by itself, such as a BOS; a chat template has its own."""
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str: ...
 
-    def answer(self, prompt: str, options: Options) -> Answer: ...
+    def answer(self, prompt_ids: Sequence[int], options: Options) -> Answer: ...
 
     def explain(self) -> str: ...
 
@@ -116,19 +117,19 @@ class InTurn:
     def wait_until_ready(self) -> None:
         self._pipeline.wait_until_ready()
 
-    def encode(self, text: str) -> list[int]:
-        return self._pipeline.encode(text)
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        return self._pipeline.encode(text, special=special)
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
         return self._pipeline.chat_prompt(messages)
 
-    def answer(self, prompt: str, options: Options) -> Answer:
+    def answer(self, prompt_ids: Sequence[int], options: Options) -> Answer:
         stops = options.get("stop") or ()
         if not stops:
-            return self._pipeline.astream(prompt, **options)
+            return self._pipeline.astream(prompt_ids, **options)
         without = options.copy()
         del without["stop"]
-        return StoppedAnswer(self._pipeline.astream(prompt, **without), stops)
+        return StoppedAnswer(self._pipeline.astream(prompt_ids, **without), stops)
 
     def explain(self) -> str:
         return str(self._pipeline.explain())

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgespec.errors import EdgespecError
+from edgespec.errors import EdgespecError, EngineFailed, MemoryShortage, last_line
 from edgespec.pair import Pair
 from edgespec.runtime import Metrics, Options, Piece, Result
 from edgespec.runtime.memory import require_room, shape_of
@@ -31,7 +31,6 @@ from .stops import StopText
 
 _PASS_TOKENS = 512
 """Tokens of a pass at most: a long prompt is read in parts, between which the others' answers go on."""
-_IDLE_S = 0.5
 
 
 class Batched:
@@ -74,14 +73,14 @@ class Batched:
     def has_chat_template(self) -> bool:
         return self._the_words.has_template
 
-    def encode(self, text: str) -> list[int]:
-        return self._the_words.encode(text)
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        return self._the_words.encode(text, special=special)
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
         return self._the_words.chat_prompt(messages)
 
-    def answer(self, prompt: str, options: Options) -> BatchedAnswer:
-        request = make_request(lambda: self.encode(prompt), options)
+    def answer(self, prompt_ids: Sequence[int], options: Options) -> BatchedAnswer:
+        request = make_request(lambda: list(prompt_ids), options)
         return BatchedAnswer(self._arrivals, request, self._the_words, self._metrics)
 
     def explain(self) -> str:
@@ -123,7 +122,7 @@ class Batched:
                 pipeline.step()
             except RuntimeError as error:
                 for ticket in live.values():
-                    ticket.deliver(EdgespecError(f"openvino-genai failed on {self._device}: {_last_line(error)}"))
+                    ticket.deliver(EngineFailed(f"openvino-genai failed on {self._device}: {last_line(error)}"))
                     ticket.handle.cancel()
                 live.clear()
                 continue
@@ -133,7 +132,7 @@ class Batched:
         while not self._arrivals.empty():
             late = self._arrivals.get()
             if late is not None:
-                late.deliver(EdgespecError("this server is shutting down"))
+                late.finish("cancelled")
 
     def _load(self) -> Any:
         import openvino_genai
@@ -160,14 +159,14 @@ class Batched:
         except RuntimeError as error:
             raise EdgespecError(
                 f"openvino-genai could not load '{pair.root}' on {self._device} for continuous batching: "
-                f"{_last_line(error)}"
+                f"{last_line(error)}"
             ) from error
 
     def _new(self, wait: bool) -> list[_Ticket]:
         found: list[_Ticket] = []
         while True:
             try:
-                item = self._arrivals.get(timeout=_IDLE_S) if wait and not found else self._arrivals.get_nowait()
+                item = self._arrivals.get(block=wait and not found)
             except queue.Empty:
                 return found
             if item is None:
@@ -200,7 +199,7 @@ class Batched:
             ticket.deliver(error)
             return False
         except RuntimeError as error:
-            ticket.deliver(EdgespecError(f"openvino-genai refuses this request: {_last_line(error)}"))
+            ticket.deliver(EdgespecError(f"openvino-genai refuses this request: {last_line(error)}"))
             return False
         return True
 
@@ -273,7 +272,7 @@ class _Ticket:
         if status == "RUNNING":
             return False
         if status == "IGNORED":
-            self.deliver(EdgespecError("the cache has no room for this request; ask for fewer tokens, or again later"))
+            self.deliver(MemoryShortage("the cache has no room for this request; ask for fewer tokens, or again later"))
             return True
         if self._say(self._stops.add(self._text.rest()), []):
             self.finish("stop")
@@ -331,8 +330,3 @@ class BatchedAnswer:
 
     async def aclose(self) -> None:
         self._ticket.cancelled = True
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

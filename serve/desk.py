@@ -1,7 +1,8 @@
 """Whose turn it is: a bounded line, from which clients are served in rotation.
 
 Within a client, first come, first served; between clients, one request each in turn, so that one who posts a hundred
-does not keep out one who posts a single request. All of it on one event loop.
+does not keep out one who posts a single request. A client is whom the body names (`user`), else a connection, which has
+one request under way: among clients that name nobody, the line is plain. All of it on one event loop.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -19,6 +19,9 @@ from .errors import ApiError
 from .metrics import CONTENT_TYPE
 from .protocol import ChatBody, CompletionBody, read
 from .service import Service
+
+_AS_ASKED = {"top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"}
+"""Fields that the runtime takes by the same names."""
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -77,25 +80,18 @@ class Routes:
         for name, why in service.backend.refused.items():
             if (body.schema if name == "response_format" else getattr(body, name, None)) is not None:
                 raise errors.unsupported(name, why)
-        limit = await self._room(body, prompt, chat)
+        backend = service.backend
+        special = not (chat and backend.has_chat_template)  # a template has its own
+        ids = await _in_thread(lambda text: backend.encode(text, special=special), prompt) if prompt else []
+        limit = self._room(body, len(ids), chat)
         form = Form(service.served.name, chat, service.fingerprint, body.wants_usage, body.wants_draft)
-        return Answering(service, form, prompt, self._options(body, limit), bool(body.stream), _client(request, body))
+        options = self._options(body, limit)
+        return Answering(service, form, prompt, ids, options, bool(body.stream), _client(request, body))
 
     def _options(self, body: ChatBody | CompletionBody, limit: int) -> Options:
         temperature = self._service.served.temperature if body.temperature is None else body.temperature
         options = Options(max_new_tokens=limit, temperature=temperature, stop=body.stops, reuse_prefix=True)
-        if body.top_p is not None:
-            options["top_p"] = body.top_p
-        if body.top_k is not None:
-            options["top_k"] = body.top_k
-        if body.min_p is not None:
-            options["min_p"] = body.min_p
-        if body.presence_penalty is not None:
-            options["presence_penalty"] = body.presence_penalty
-        if body.frequency_penalty is not None:
-            options["frequency_penalty"] = body.frequency_penalty
-        if body.repetition_penalty is not None:
-            options["repetition_penalty"] = body.repetition_penalty
+        options.update(cast(Options, body.model_dump(include=_AS_ASKED, exclude_none=True)))
         if body.seed is not None:
             options["seed"] = body.seed % 2**63
         if body.logit_bias:
@@ -104,10 +100,10 @@ class Routes:
             options["json_schema"] = body.schema
         return options
 
-    async def _room(self, body: ChatBody | CompletionBody, prompt: str, chat: bool) -> int:
-        """Tokens that the answer may have. Raises ApiError (400) when prompt, or prompt and answer, are too long."""
+    def _room(self, body: ChatBody | CompletionBody, count: int, chat: bool) -> int:
+        """Tokens that the answer to a prompt of `count` may have. Raises ApiError (400) when prompt, or prompt and
+        answer, are too long."""
         service = self._service
-        count = len(await _in_thread(service.backend.encode, prompt))
         name = "messages" if chat else "prompt"
         context, most = service.backend.context, service.limits.prompt_tokens
         if count == 0:

@@ -179,9 +179,7 @@ def test_without_a_profile_ovms_has_its_own_default_and_a_gamma_goes_first(tiny_
     tuned = pair_with(tiny_pair, profiles=[profile(mode="plain", gamma=None)])
     assert deploy(tuned, Ask("m", gamma=2)).generation == {"num_assistant_tokens": 2, "temperature": 0.0}
     alone = deploy(
-        pair_with(tiny_pair)
-        if False
-        else Pair(tuned.root, tuned.manifest.model_copy(update={"draft": None, "profiles": []})),
+        Pair(tuned.root, tuned.manifest.model_copy(update={"draft": None, "profiles": []})),
         Ask("m"),
     )
     assert not alone.draft and "draft_cache_size" not in alone.options and alone.notes == []

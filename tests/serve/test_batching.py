@@ -28,7 +28,7 @@ def batched(tiny_pair: Path) -> Iterator[Batched]:
 
 async def collect(backend: Batched, prompt: str, options: Options) -> tuple[str, Result]:
     text, result = "", None
-    async for item in backend.answer(prompt, options):
+    async for item in backend.answer(backend.encode(prompt, special=True), options):
         if isinstance(item, Piece):
             text += item.text
         else:
@@ -64,7 +64,7 @@ def test_stop_strings_are_cut_out_of_the_text(batched: Batched) -> None:
 
 def test_one_that_is_left_ends_and_the_others_go_on(batched: Batched) -> None:
     async def main() -> None:
-        left = batched.answer(PROMPTS[0], Options(max_new_tokens=400))
+        left = batched.answer(batched.encode(PROMPTS[0], special=True), Options(max_new_tokens=400))
         await left.__anext__()
         other = asyncio.ensure_future(collect(batched, PROMPTS[1], Options(max_new_tokens=20)))
         await left.aclose()
