@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .promise import PROMISE_COLUMNS, promise_cells
+from .promise import PROMISE_COLUMNS, PROMISE_TITLE, promise_cells
 from .report import arm_label, verdict_parts
 
 DASH, TIMES = "\u2013", "\u00d7"
@@ -22,7 +22,7 @@ def markdown(report: Report) -> str:
         *(literal(part) for part in verdict_parts(report) if part),
         _section("Notes", bullets(report["notes"])),
         _section("Arms", _arms(report)),
-        _section("Is auto at least as fast as plain, and near the best arm?", _promise(report)),
+        _section(PROMISE_TITLE, _promise(report)),
         *(_groups(best) if best else []),
         _section("What bounds the gain", _bound(report)),
         _section("Where a step's time goes", _step_time(report)),

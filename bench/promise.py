@@ -22,6 +22,7 @@ from .rows import Row
 ALL = "all"
 OVER_PLAIN = 1.0
 OF_BEST = 0.95
+PROMISE_TITLE = "Is auto at least as fast as plain, and near the best arm?"
 PROMISE_COLUMNS = (
     "prompts",
     f"over the fastest plain [95 %], promised {OVER_PLAIN:.2f}",

@@ -8,7 +8,7 @@ from typing import Any
 from edgespec.console import Terminal
 
 from .plan import kinds
-from .promise import PROMISE_COLUMNS, promise_cells
+from .promise import PROMISE_COLUMNS, PROMISE_TITLE, promise_cells
 from .report import arm_label
 
 COLUMNS = ("arm", "tok/s", "speed-up [95 %]", "tau", "accepted", "identical")
@@ -26,7 +26,7 @@ def print_arms(terminal: Terminal, report: Mapping[str, Any]) -> None:
 
 def print_promise(terminal: Terminal, held: Sequence[Mapping[str, Any]]) -> None:
     """What `auto` promises, by category: a line each, to stderr."""
-    terminal.table("Is auto at least as fast as plain, and near the best arm?", PROMISE_COLUMNS, promise_cells(held))
+    terminal.table(PROMISE_TITLE, PROMISE_COLUMNS, promise_cells(held))
 
 
 def kinds_listed() -> str:

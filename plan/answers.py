@@ -10,10 +10,8 @@ from .acceptance_file import Profile
 from .facts import (
     ALIGN_TOKENS,
     FASTDRAFT,
-    PEAK_TFLOPS,
     RATE_GAMMA,
     RECIPE,
-    UTILISATION,
     Hardware,
     published_like,
     training,
@@ -27,7 +25,7 @@ from .trees import RHOS, best_tree, rho_needed
 SCHEMA = "edgespec.plan/1"
 MAP_ALPHAS = tuple(round(0.05 * index, 2) for index in range(1, 20))
 WITHIN = 0.10
-"""Held-back points are promised to be predicted within this."""
+"""Held-back points predicted within this are counted."""
 CONTEXT = 4096
 """Tokens that both caches are planned for in the memory of a pair."""
 BASE_BYTES = 150_000_000
@@ -91,7 +89,7 @@ def answer(
             "source": FASTDRAFT,
             "align_tokens": ALIGN_TOKENS,
             "hardware": asdict(hardware) if hardware else None,
-            "utilisation": UTILISATION if hardware and hardware.name.split("x")[-1] in PEAK_TFLOPS else None,
+            "utilisation": hardware.utilisation if hardware else None,
         },
         "cache": dict(cache) if cache else None,
     }
@@ -140,7 +138,6 @@ def _draft_entry(draft: Draft, measured: Measured, hardware: Hardware | None, pr
                 name: mbsu(alpha, RATE_GAMMA, layout.parameters / measured.target.layout.parameters)
                 for name, alpha in alphas.items()
             },
-            "gain_at_gamma_3": {name: model.speedup(alpha, RATE_GAMMA) for name, alpha in alphas.items()},
         },
         "trees": _trees(model),
         "measured_acceptance": [

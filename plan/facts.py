@@ -99,10 +99,11 @@ UTILISATION = 0.35
 
 @dataclass(frozen=True)
 class Hardware:
-    """What trains. tflops: sustained, all of it together."""
+    """What trains. tflops: sustained, all of it together. utilisation: the share of its peak that was assumed."""
 
     name: str
     tflops: float
+    utilisation: float | None = None
 
 
 def find_hardware(text: str) -> Hardware:
@@ -112,7 +113,7 @@ def find_hardware(text: str) -> Hardware:
     """
     found = re.fullmatch(r"(?:(\d+)x)?([a-z][a-z0-9]*)", text.lower())
     if found and found[2] in PEAK_TFLOPS and found[1] != "0":
-        return Hardware(text.lower(), int(found[1] or 1) * PEAK_TFLOPS[found[2]] * UTILISATION)
+        return Hardware(text.lower(), int(found[1] or 1) * PEAK_TFLOPS[found[2]] * UTILISATION, UTILISATION)
     try:
         tflops = float(text)
     except ValueError:

@@ -36,8 +36,7 @@ FEWEST_HELD_BACK = 3
 ROUNDS = 2
 LEAST_TOKENS, MOST_TOKENS = 24, 128
 _PROMPT_STEPS = 8
-"""About what a run's prompt takes, in steps. It is as long as the context that passes are timed behind, so that both
-are measured alike: with 8 tokens before the runs and 64 before the passes, the two differed by a third of a step."""
+"""About what a run's prompt takes, in steps: it is as long as the context that passes are timed behind."""
 PASSES_SHARE = 0.25
 MARGIN = 1.03
 """Settings must beat the default's plain pass by this factor."""

@@ -11,6 +11,9 @@ from edgespec.errors import EdgespecError
 
 ROWS = "measured.jsonl"
 Key = tuple[str | float | int, ...]
+VERSION = 2
+"""Of how rows are measured: raised when that changes, so that older rows are refused. 2: runs stand behind as long a
+context as passes."""
 
 
 class Rows:
@@ -19,7 +22,7 @@ class Rows:
     def __init__(self, folder: Path, identity: Mapping[str, Any], *, fresh: bool = False) -> None:
         """Read what is there; nothing is written yet. fresh: what is there is replaced at the first `add`."""
         self._path = folder / ROWS
-        self._identity = dict(identity)
+        self._identity = {**identity, "way of measuring": VERSION}
         self._found: dict[Key, Any] = {}
         self._append = False
         if not fresh and self._path.is_file():

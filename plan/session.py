@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from edgespec.engine.passes import time_iterations
 from edgespec.engine.proposal import NOTHING, Drafter, Proposal, Verified
 from edgespec.pair import Pair
@@ -131,8 +129,3 @@ class _Silenced:
 
     def close(self) -> None:
         self._drafter.close()
-
-
-def random_prompt(vocab: int, tokens: int, seed: int = 0) -> list[int]:
-    """Any tokens: what plain decoding says does not matter to its time."""
-    return [int(token) for token in np.random.default_rng([seed, 13]).integers(1, vocab, tokens)]

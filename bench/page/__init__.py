@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from edgespec.page.document import render_document
 from edgespec.page.drawing import TIMES
-from edgespec.page.markup import ARROW, DASH, DOT, Html, bullets, kind, listed, number, text
+from edgespec.page.markup import ARROW, DASH, DOT, Html, bullets, contents, kind, listed, number, text
 
 from ..plan import REFERENCE, UNTOUCHED
 from ..report import arm_label, verdict_parts
@@ -39,7 +39,7 @@ def render_page(report: Report) -> str:
         "Machine": machine(report),
         "Method": method(report),
     }
-    body = [_twins(report), _head(report), _notes(report), _contents(sections), *sections.values()]
+    body = [_twins(report), _head(report), _notes(report), contents(sections), *sections.values()]
     title = f"{report['pair']['name']} {DASH} edgespec bench"
     return render_document(title, [part for part in body if part], report, "report")
 
@@ -113,13 +113,3 @@ def _notes(report: Report) -> str:
     if not report["notes"]:
         return ""
     return f"<aside><h2>To know beside these figures</h2>{bullets(report['notes'])}</aside>"
-
-
-def _contents(sections: dict[str, Html]) -> str:
-    """Links to the sections that are there."""
-    links = []
-    for title, content in sections.items():
-        if content:
-            name = content.removeprefix('<section id="').partition('"')[0]
-            links.append(f'<a href="#{name}">{text(title)}</a>')
-    return f'<nav aria-label="contents">{"".join(links)}</nav>'

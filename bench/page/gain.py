@@ -28,7 +28,7 @@ from edgespec.page.markup import (
 )
 
 from ..plan import CONTROL, REFERENCE, UNTOUCHED
-from ..promise import PROMISE_COLUMNS, promise_cells
+from ..promise import PROMISE_COLUMNS, PROMISE_TITLE, promise_cells
 from ..report import arm_label
 from .arms import Arm, Report, best_of, best_of_kinds
 
@@ -76,7 +76,7 @@ def _promise(report: Report) -> Html:
         "chosen on the other rounds than those it is compared on."
     )
     cells = table(PROMISE_COLUMNS, promise_cells(report.get("promise") or []), "", "what auto promises, by category")
-    return part("Is auto at least as fast as plain, and near the best arm?", words, cells)
+    return part(PROMISE_TITLE, words, cells)
 
 
 def _bar(arm: Arm) -> Bar:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgespec.page.document import render_document
-from edgespec.page.markup import DOT, Html, listed, text
+from edgespec.page.markup import DOT, Html, contents, listed, text
 from edgespec.staging import write_atomically
 
 from ..answers import sentences
@@ -42,7 +42,7 @@ def render_page(document: Mapping[str, Any]) -> str:
     }
     target = document["target"]
     title = f"twins of {target['shape']}: edgespec plan"
-    body = [_banner(document), _head(document), _contents(sections), *sections.values()]
+    body = [_banner(document), _head(document), contents(sections), *sections.values()]
     return render_document(title, [part for part in body if part], document, "plan", charts.STYLE)
 
 
@@ -75,12 +75,3 @@ def _head(document: Mapping[str, Any]) -> Html:
         f'class="against">{text(said[0] if said else "")}'
         f'</p><p class="facts">{text(line)}</p><ul>{answers}</ul></header>'
     )
-
-
-def _contents(sections: Mapping[str, Html]) -> Html:
-    links = []
-    for title, content in sections.items():
-        if content:
-            name = content.removeprefix('<section id="').partition('"')[0]
-            links.append(f'<a href="#{name}">{text(title)}</a>')
-    return Html(f'<nav aria-label="contents">{"".join(links)}</nav>')

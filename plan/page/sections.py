@@ -174,8 +174,8 @@ def validation(document: Document) -> Html:
         "Predicted and measured",
         words
         + "Real speculative runs with twins, native engine, greedy, plain decoding among them; answers are those whose "
-        "tau is the expected one, so what differs is time. Passes are timed; the time of a step beyond them is "
-        "fitted to the points that say so.",
+        "tau is the expected one, so acceptance does not scatter the speed-up. Passes are timed; the time of a step "
+        "beyond them is fitted to the points that say so.",
         table(("draft", "alpha", "gamma", "predicted", "measured", "error", ""), rows, about="predicted and measured"),
     )
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -184,7 +185,7 @@ def test_what_disk_or_memory_has_no_room_for_is_refused_before_anything_is_writt
     large_request = replace(request_of, target=large, drafts=make_drafts(["6x512"], large, "int8"))
 
     def usage(free: int) -> Callable[[Path], Any]:
-        return lambda folder: type("Usage", (), {"free": free})()
+        return lambda folder: SimpleNamespace(total=10**14, free=free)
 
     monkeypatch.setattr(resources.shutil, "disk_usage", usage(20_000_000_000))
     with pytest.raises(EdgespecError, match=r"has 20.00 GB free and about 3\d\.\d\d GB are needed"):
