@@ -90,6 +90,7 @@ class Rounds:
     def __init__(self, pair: Path, folder: Path) -> None:
         self.pair, self.folder = pair, folder
         self.out = folder / "out"
+        self._written: dict[tuple[str, str], str] = {}
         forks = "forkserver" in multiprocessing.get_all_start_methods()
         self._context = multiprocessing.get_context("forkserver" if forks else "spawn")
         if forks:
@@ -118,9 +119,14 @@ class Rounds:
         at = moment(heard)
         process.kill()
         process.join()
-        if self._look():
+        while heard.poll() and (told := _hear(heard)) is not None:  # what it had said before it was gone
+            at = told
+        assert at == "end" or (process.exitcode or 0) < 0, f"a run that nobody killed failed ({kind}, in: {at})"
+        there = self._look()
+        assert there or at != "end", f"a run that had ended left no output ({kind})"
+        if there:
             ends.whole += 1
-            ends.too_late += process.exitcode == 0
+            ends.too_late += at == "end"
         else:
             ends.killed += 1
             ends.at[f"{kind}: {at}"] += 1
@@ -135,11 +141,17 @@ class Rounds:
         return process, heard
 
     def _look(self) -> bool:
-        """Whether there is an output. Raises EdgespecError when it is not whole. It is removed."""
+        """Whether there is an output, which is then removed. Raises EdgespecError when it is not whole, AssertionError
+        when its weights are not those of an earlier run in that format."""
         self.out.with_name("out-sweep.svg").unlink(missing_ok=True)
         if not self.out.exists():
             return False
-        Pair.open(self.out)
+        made = Pair.open(self.out).manifest
+        for role, record in (("target", made.target), ("draft", made.draft)):
+            if record is not None:
+                found = record.files["openvino_model.bin"].sha256
+                first = self._written.setdefault((role, record.precision), found)
+                assert first == found, f"the {role} as {record.precision} is not what an earlier run wrote"
         shutil.rmtree(self.out)
         return True
 
@@ -150,11 +162,10 @@ def after(seconds: float) -> Callable[[Connection], str]:
     def moment(heard: Connection) -> str:
         until = time.perf_counter() + seconds
         last = "beginning"
-        while (left := until - time.perf_counter()) > 0 and heard.poll(left):
-            told = _hear(heard)
-            if told in ("end", None):
+        while last != "end" and (left := until - time.perf_counter()) > 0 and heard.poll(left):
+            if (told := _hear(heard)) is None:
                 break
-            last = str(told)
+            last = told
         return last
 
     return moment
@@ -164,7 +175,7 @@ def _hear(heard: Connection) -> str | None:
     """The next that is told; None when the process is gone."""
     try:
         return str(heard.recv())
-    except EOFError:
+    except (EOFError, OSError):  # the latter in the middle of a message
         return None
 
 

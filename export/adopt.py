@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from edgespec.errors import EdgespecError
+from edgespec.errors import EdgespecError, last_line
 from edgespec.gguf import GgufHead, read_gguf
 from edgespec.ir import check_ir, count_parameters, weight_precision
 from edgespec.pair import (
@@ -34,7 +34,7 @@ from edgespec.pair import (
     write_manifest,
 )
 from edgespec.progress import SILENT, Progress
-from edgespec.resources import DiskNeed, PeakMemory
+from edgespec.resources import PeakMemory
 from edgespec.staging import require_absent, staged_directory
 from edgespec.training_index import INDEX_FILE
 from edgespec.vocabulary import fingerprint, require_shared, require_shared_gguf, vocab_size
@@ -76,7 +76,8 @@ def adopt_pair(
 
     target, draft: a directory with an OpenVINO model and its tokenizer, a hub id of such a repository, or, for the
     target, a .gguf file. A draft may be an exported EAGLE-3 head. revision, draft_revision: branch, tag or commit of a
-    hub id; without one the newest commit is taken, and recorded. An interrupted download is resumed.
+    hub id; without one the newest commit is taken, and recorded. After an interruption, files that had come whole
+    are not fetched again.
     Raises EdgespecError when something is missing, truncated, of the wrong kind or of another vocabulary. `out`
     appears whole or not at all.
     """
@@ -90,16 +91,13 @@ def adopt_pair(
         models["draft"] = open_ready(str(draft), "draft", draft_revision)
     _require_fitting(models, {role: model.folder for role, model in models.items()})
     need_bytes = sum(sum(model.files.values()) for model in models.values())
-    downloads = [
-        DiskNeed(model.folder, sum(model.absent.values()), f"what is still to be fetched of '{model.name}'")
-        for model in models.values()
-    ]
+    downloads = [hub.disk_need(model.name, model.folder, model.absent) for model in models.values()]
     with PeakMemory() as peak, staged_directory(out, need_bytes, progress, downloads) as staged:
         records: dict[Role, ModelRecord] = {}
         checks: dict[str, Any] = {}
         for role, model in models.items():
             if not all((model.folder / name).is_file() for name in model.files):
-                hub.fetch(model.name, model.source, model.folder, model.files, progress)
+                hub.fetch(model.name, model.source, model.folder, model.files, model.absent, progress)
             _copy(model, role, staged / role, progress)
             with progress.task(f"checking the {role}"):
                 _check(model, staged / role)
@@ -260,7 +258,7 @@ def _check(model: Ready, folder: Path) -> None:
         read = ov.Core().read_model(xml)
         inputs = {name for port in read.inputs for name in port.names}
     except RuntimeError as error:
-        raise EdgespecError(f"OpenVINO here cannot read '{model.name}': {_last_line(error)}") from error
+        raise EdgespecError(f"OpenVINO here cannot read '{model.name}': {last_line(error)}") from error
     if b'type="ReadValue"' not in xml.read_bytes() or "beam_idx" not in inputs:
         raise EdgespecError(
             f"'{model.name}' keeps no KV cache inside, which openvino_genai needs; export its checkpoint with: "
@@ -276,7 +274,7 @@ def _check(model: Ready, folder: Path) -> None:
         tokenizer.decode([int(token) for token in ids])
     except RuntimeError as error:
         raise EdgespecError(
-            f"openvino_genai here cannot run the tokenizer of '{model.name}': {_last_line(error)}; "
+            f"openvino_genai here cannot run the tokenizer of '{model.name}': {last_line(error)}; "
             "it may have been converted with another release of openvino-tokenizers"
         ) from error
 
@@ -327,7 +325,3 @@ def _command(target: str | Path, draft: str | Path | None, revision: str | None,
     for flag, value in (("--revision", revision), ("--draft-revision", draft_revision)):
         words += [flag, value] if value is not None else []
     return shlex.join(words)
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]

@@ -26,13 +26,13 @@ from edgespec.pair import (
     write_manifest,
 )
 from edgespec.progress import SILENT, Progress
-from edgespec.resources import DiskNeed, PeakMemory, require_disk, require_memory
+from edgespec.resources import PeakMemory, require_disk, require_memory
 from edgespec.staging import require_absent, staged_directory
 from edgespec.training_index import INDEX_FILE
 from edgespec.vocabulary import fingerprint, require_shared, vocab_size
 
 from . import convert as conversion
-from . import dtypes, eagle
+from . import dtypes, eagle, hub
 from .checkpoint import Checkpoint, fetch, open_checkpoint
 from .parity import compare_tokenizers, say_differences
 from .verify import Reference, hold, reference_of
@@ -122,9 +122,7 @@ def export_pair(
             )
     types, need_bytes = _plan(models, dtype, verify, foresee)
     downloads = [
-        DiskNeed(model.folder, sum(model.absent.values()), f"what is still to be fetched of '{model.name}'")
-        for model in models.values()
-        if model.kind != "early_exit"
+        hub.disk_need(model.name, model.folder, model.absent) for model in models.values() if model.kind != "early_exit"
     ]
     with PeakMemory() as peak, staged_directory(out, need_bytes, progress, downloads) as staged:
         fetched: dict[Role, Checkpoint] = {

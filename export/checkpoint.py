@@ -158,7 +158,9 @@ def fetch(
         if checkpoint.numbers is not None or checkpoint.pickled:
             return checkpoint
     else:
-        hub.fetch(checkpoint.name, checkpoint.source, checkpoint.folder, checkpoint.weights, progress)
+        hub.fetch(
+            checkpoint.name, checkpoint.source, checkpoint.folder, checkpoint.weights, checkpoint.absent, progress
+        )
     return _inspect(checkpoint.name, checkpoint.folder, checkpoint.source, None, role, trust_remote_code, allow_pickle)
 
 

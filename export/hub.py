@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from edgespec.errors import EdgespecError
 from edgespec.pair import Source
 from edgespec.progress import SILENT, Progress, Task
-from edgespec.resources import require_disk
+from edgespec.resources import DiskNeed, require_disk
 from edgespec.training_index import INDEX_FILE
 
 _TIMEOUT_S = 10
@@ -86,21 +86,35 @@ def find(name: str, revision: str | None, with_code: bool, weights: tuple[str, .
     small = [file for file in files if file.endswith(suffixes) or file in (INDEX_FILE, _GRAPH)]
     folder = _download(name, info.sha, small)
     sizes = {file: size for file, size in files.items() if file.endswith(weights)}
-    blobs = {file.rfilename: _blob(folder, file) for file in info.siblings or []}
+    blobs = {file.rfilename: _blob(folder, file) for file in info.siblings or [] if file.rfilename in sizes}
     absent = {file: size for file, size in sizes.items() if not (folder / file).is_file() and not blobs[file].is_file()}
     return Found(folder, info.sha, sizes, absent)
 
 
-def fetch(name: str, source: Source, folder: Path, sizes: Mapping[str, int], progress: Progress = SILENT) -> None:
-    """Download the files in `sizes` (bytes by name) into the snapshot `folder`. An interrupted download is resumed by
-    file: one that had come whole is not fetched again, one that had come in part is (huggingface_hub 1.21 keeps none).
+def fetch(
+    name: str,
+    source: Source,
+    folder: Path,
+    files: Iterable[str],
+    absent: Mapping[str, int],
+    progress: Progress = SILENT,
+) -> None:
+    """Bring `files` into the snapshot `folder`. absent: bytes of those that are not in the cache under any commit.
+    After an interruption a file that had come whole is not fetched again, one that had come in part is
+    (huggingface_hub 1.21 keeps no part).
 
     Raises EdgespecError when the cache's disk is too small or the hub is lost on the way.
     """
-    missing = {file: size for file, size in sizes.items() if not (folder / file).is_file()}
-    require_disk(folder, sum(missing.values()))
-    with progress.task(f"fetching '{name}', {sum(missing.values()) / 1e9:.1f} GB", sum(missing.values())) as task:
-        _download(source.id, source.revision, list(missing), task)
+    missing = [file for file in files if not (folder / file).is_file()]
+    need = sum(absent.get(file, 0) for file in missing)
+    require_disk(folder, need)
+    with progress.task(f"fetching '{name}', {need / 1e9:.1f} GB", need) as task:
+        _download(source.id, source.revision, missing, task)
+
+
+def disk_need(name: str, folder: Path, absent: Mapping[str, int]) -> DiskNeed:
+    """What fetching will put on the cache's disk."""
+    return DiskNeed(folder, sum(absent.values()), f"what is still to be fetched of '{name}'")
 
 
 def _blob(folder: Path, file: Any) -> Path:
@@ -125,8 +139,8 @@ def _download(name: str, commit: str | None, files: list[str], task: Task | None
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         raise EdgespecError(
-            f"fetching '{name}' from the Hugging Face hub stopped ({type(error).__name__}); run the command again, it "
-            "resumes"
+            f"fetching '{name}' from the Hugging Face hub stopped ({type(error).__name__}); run the command again: "
+            "files that came whole are not fetched anew"
         ) from error
     finally:
         if shown:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgespec.tuning.quality import log_softmax
+
 
 @dataclass(frozen=True)
 class Text:
@@ -64,13 +66,6 @@ def chances(text: Text, logits: np.ndarray) -> np.ndarray:
         return np.asarray(rows.argmax(-1) == answer, dtype=np.float64)
     drafted = log_softmax(rows)[np.arange(len(answer)), answer]
     return np.asarray(np.exp(np.minimum(0.0, drafted - np.asarray(text.chances))))
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """f64, over the last axis."""
-    wide = np.asarray(logits, dtype=np.float64)
-    shifted = wide - wide.max(-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
 
 
 def accepted_by(found: Sequence[np.ndarray], gamma: int, max_new_tokens: int) -> Acceptance:

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgespec import resources
 from edgespec.errors import EdgespecError
-from edgespec.ir import FLOATING, weight_precision, weights_by_precision
+from edgespec.ir import FLOATING, IR_FILES, weight_precision, weights_by_precision
 from edgespec.pair import Made, ModelRecord, Pair, Role, installed_versions, record_files, write_manifest
 from edgespec.progress import SILENT, Progress
 from edgespec.resources import PeakMemory
@@ -25,7 +25,7 @@ from .compress import GroupSizeError, compress_ir
 from .cost import logits_bytes
 from .footprint import measuring_bytes
 from .formats import GROUP_SIZE, WHOLE_ROW, Format, Preset
-from .plan import MODEL_FILES, Request, check_request, estimate, recipe_for, require_memory_for, require_work
+from .plan import Request, check_request, estimate, recipe_for, require_memory_for, require_work
 from .recipe import FLAGS, Options, Recipe
 from .texts import Ask
 
@@ -180,7 +180,7 @@ def _compressed(
         if recipe.format.mode is not None:
             with progress.task(f"compressing the {role} to {recipe.name}"):
                 recipe = compress_model(records[role], source, folder, recipe, preset, text, progress)
-        precision = weight_precision(folder / MODEL_FILES[0])
+        precision = weight_precision(folder / IR_FILES[0])
         with progress.task(f"checking the {role} that was written"):
             files = record_files(folder)
         made[role] = records[role].model_copy(update={"precision": precision, "files": files})
@@ -197,7 +197,7 @@ def records_of(pair: Pair, request: Request) -> dict[Role, ModelRecord]:
     elif request.own.get("draft", Options()).given:
         raise EdgespecError(f"'{pair.root}' has no draft for the draft's options; leave them out")
     for role, record in records.items():
-        if MODEL_FILES[0] not in record.files:
+        if IR_FILES[0] not in record.files:
             raise EdgespecError(
                 f"the {role} of '{pair.root}' is no OpenVINO IR ({record.precision}), and NNCF compresses no other; "
                 "a GGUF file is compressed already"
@@ -209,7 +209,7 @@ def require_floating(pair: Pair, formats: Mapping[Role, Format]) -> None:
     """Refuse to compress a model a second time."""
     for role, chosen in formats.items():
         if chosen.mode is not None:
-            precision = weight_precision(pair.root / role / MODEL_FILES[0])
+            precision = weight_precision(pair.root / role / IR_FILES[0])
             if precision not in FLOATING:
                 raise EdgespecError(
                     f"the {role} of '{pair.root}' is compressed already ({precision}), and compressing it again would "
@@ -235,7 +235,7 @@ def _text(
 
 def copy_files(record: ModelRecord, source: Path, folder: Path, with_model: bool) -> None:
     for name in record.files:
-        if with_model or name not in MODEL_FILES:
+        if with_model or name not in IR_FILES:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, folder / name)
 
@@ -250,7 +250,7 @@ def compress_model(
     progress: Progress,
 ) -> Recipe:
     """Compress, in whole rows where the preset's groups do not fit and none were asked for; the recipe as it was."""
-    xml, out = source / MODEL_FILES[0], folder / MODEL_FILES[0]
+    xml, out = source / IR_FILES[0], folder / IR_FILES[0]
     samples = calibration.samples_for(xml, text) if text is not None and recipe.uses_text else None
     size = recipe.group_size
     try:
@@ -273,14 +273,14 @@ def compress_model(
 
 
 def _row(role: Role, before: ModelRecord, after: ModelRecord, folder: Path, recipe: Recipe) -> SizeRow:
-    found = weights_by_precision(folder / MODEL_FILES[0])
+    found = weights_by_precision(folder / IR_FILES[0])
     weights = sum(count for _, count in found.values())
-    size = after.files[MODEL_FILES[1]].bytes
+    size = after.files[IR_FILES[1]].bytes
     return SizeRow(
         role=role,
         precision_before=before.precision,
         precision_after=after.precision,
-        bytes_before=before.files[MODEL_FILES[1]].bytes,
+        bytes_before=before.files[IR_FILES[1]].bytes,
         bytes_after=size,
         bits_per_weight=8 * size / weights,
         matrices={name: matrices for name, (matrices, _) in found.items()},

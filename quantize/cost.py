@@ -89,7 +89,8 @@ def measure_cost(
         scratch_folder(after.root / ".logits") as scratch,
         progress.task("measuring what it cost", total=passes * len(text.ids)) as task,
     ):
-        found, answers = _targets(before, after, text.ids, width, max_new_tokens, seed, scratch, task)
+        with scratch_folder(scratch / "target") as logits:  # gone before the draft's are written
+            found, answers = _targets(before, after, text.ids, width, max_new_tokens, seed, logits, task)
         document: dict[str, Any] = {"quality": {"target": found}}
         if drafted:
             document["quality"]["draft"], acceptance = _drafts(
@@ -126,7 +127,7 @@ def _targets(
     """Quality of the target and the answers of both, by "fp" and "q"; the uncompressed one is closed in between."""
     reader = Reader(before.target, width)
     answers = {"fp": _answers(reader, prompts, tokens, seed, task)}
-    reference = Reference(reader, answers["fp"].greedy, _folder(scratch, "target"), task)
+    reference = Reference(reader, answers["fp"].greedy, scratch, task)
     found = {"fp": asdict(reference.compare(None, task))}
     del reader
     gc.collect()
@@ -172,7 +173,7 @@ def _drafts(
         reader = Reader(folder, width)
         quality: Quality
         if reference is None:
-            reference = Reference(reader, answers["fp"].greedy, _folder(scratch, "draft"), task)
+            reference = Reference(reader, answers["fp"].greedy, scratch, task)
             quality = reference.compare(None, task)
         else:
             quality = reference.compare(reader, task)
@@ -221,12 +222,6 @@ def shared_vocabulary(pair: Pair) -> int:
 def _unchanged(before: Pair, after: Pair, role: str) -> bool:
     mine, other = getattr(before.manifest, role), getattr(after.manifest, role)
     return mine is None or bool(mine.files == other.files)
-
-
-def _folder(parent: Path, name: str) -> Path:
-    folder = parent / name
-    folder.mkdir()
-    return folder
 
 
 def rows_of(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edgespec.ir import IR_FILES
 from edgespec.pair import ModelRecord, Role
 
 from .cost import NEW_TOKENS
 from .formats import FORMATS, Format
-from .plan import MODEL_FILES
 from .recipe import Recipe
 from .texts import WINDOW_TOKENS
 
@@ -29,8 +29,8 @@ _LOGITS = WINDOW_TOKENS + NEW_TOKENS
 def weight_bytes(record: ModelRecord, chosen: Format) -> int:
     """Of openvino_model.bin once it is in the format, with a bit a weight for scales and for layers in the backup."""
     if chosen.mode is None:
-        return record.files[MODEL_FILES[1]].bytes
-    return min(record.files[MODEL_FILES[1]].bytes, record.parameters * (chosen.bits + 1) // 8)
+        return record.files[IR_FILES[1]].bytes
+    return min(record.files[IR_FILES[1]].bytes, record.parameters * (chosen.bits + 1) // 8)
 
 
 def open_bytes(record: ModelRecord, chosen: Format) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgespec import resources
 from edgespec.errors import EdgespecError
-from edgespec.ir import input_names
+from edgespec.ir import IR_FILES, input_names
 from edgespec.pair import ModelRecord, Role
 from edgespec.progress import SILENT, Progress
 
@@ -33,7 +33,6 @@ from .recipe import (
 from .texts import FEWEST_TOKENS, read_texts
 from .upstream import Tuned, tuned_setting
 
-MODEL_FILES = ("openvino_model.xml", "openvino_model.bin")
 _WORKING_BYTES = 1_200_000_000
 """NNCF itself, and a slice of a matrix in f32 (measured: 0.24 GB beside 0.19 GB of imports for a 3.8 GB checkpoint)."""
 
@@ -158,7 +157,7 @@ def require_work(recipes: Mapping[Role, Recipe], dataset: str | None) -> None:
 
 
 def _reads_hidden_states(record: ModelRecord, folder: Path) -> bool:
-    xml = folder / MODEL_FILES[0]
+    xml = folder / IR_FILES[0]
     return record.kind == "eagle3" or (xml.is_file() and "hidden_states" in input_names(xml))
 
 
@@ -223,7 +222,7 @@ def memory_need(record: ModelRecord, recipe: Recipe, has_text: bool) -> int:
     """Bytes: rounding to nearest works in slices; AWQ rewrites weights in memory; statistics run the model in f32."""
     if recipe.format.mode is None:
         return 0
-    weights = record.files[MODEL_FILES[1]].bytes
+    weights = record.files[IR_FILES[1]].bytes
     need = min(_WORKING_BYTES, 300_000_000 + weights)
     if recipe.needs_text or (recipe.uses_text and has_text):
         need += round(2.2 * weights)
@@ -249,7 +248,7 @@ def estimate(record: ModelRecord, recipe: Recipe) -> int:
     total = sum(file.bytes for file in record.files.values())
     if recipe.format.mode is None:
         return total
-    weights = record.files[MODEL_FILES[1]].bytes
+    weights = record.files[IR_FILES[1]].bytes
     small = recipe.format.bits == 4 and recipe.options.ratio in (None, 1.0)
     most = record.parameters * (8 if small else 11) // 10
     return total - weights + 2 * min(weights, most)

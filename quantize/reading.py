@@ -6,7 +6,6 @@ token, over the same positions. perplexity: of the prompts, which people wrote; 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from edgespec.engine.draws import draw
+from edgespec.engine.native import stop_ids
 from edgespec.engine.stateful import StatefulModel
 from edgespec.errors import EdgespecError
 from edgespec.progress import Task
 from edgespec.settings import EXACT
+from edgespec.tuning.quality import log_softmax
 
-from .acceptance import Text, chances, log_softmax
+from .acceptance import Text, chances
 
 _ROWS = 32
 """Rows of logits looked at together: one may have 260,000 columns."""
@@ -107,15 +108,6 @@ class Reference:
             written += len(text.prompt) - 1
             task.advance()
         return Quality(same / positions, divergence / positions, float(np.exp(surprise / max(1, written))), positions)
-
-
-def stop_ids(folder: Path) -> frozenset[int]:
-    """Ids that end a text by the model's generation_config.json; none where it has no such file."""
-    try:
-        value = json.loads((folder / "generation_config.json").read_bytes()).get("eos_token_id")
-    except (OSError, ValueError):
-        return frozenset()
-    return frozenset(value if isinstance(value, list) else [] if value is None else [value])
 
 
 def _require_finite(logits: np.ndarray, which: str) -> None:

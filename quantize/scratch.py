@@ -9,14 +9,11 @@ at what was just written.
 from __future__ import annotations
 
 import gc
-import shutil
-import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_WAITS_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+from edgespec.staging import let_go, remove_folder
 
 
 @contextmanager
@@ -27,27 +24,8 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     try:
         yield path
     except BaseException as error:
-        _let_go(error)
+        let_go(error)
         raise
     finally:
         gc.collect()
-        remove_tree(path)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a folder; where that fails, again after each of a few waits."""
-    for wait in (*_WAITS_S, None):
-        shutil.rmtree(path, ignore_errors=True)
-        if wait is None or not path.exists():
-            return
-        gc.collect()
-        time.sleep(wait)
-
-
-def _let_go(error: BaseException | None) -> None:
-    """Clear the variables of the finished frames that an error, and those it came from, went through."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+        remove_folder(path)

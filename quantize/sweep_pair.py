@@ -12,7 +12,7 @@ from typing import Any
 
 from edgespec import resources
 from edgespec.errors import EdgespecError
-from edgespec.ir import input_names, weight_precision
+from edgespec.ir import IR_FILES, input_names, weight_precision
 from edgespec.pair import Made, ModelRecord, Pair, Role, installed_versions, record_files, write_manifest
 from edgespec.progress import SILENT, Progress
 from edgespec.resources import PeakMemory
@@ -27,7 +27,7 @@ from .footprint import PROCESS_BYTES, open_bytes
 from .formats import FORMATS, Preset
 from .front import drawing
 from .heats import plan_heats
-from .plan import MODEL_FILES, Request, estimate
+from .plan import Request, estimate
 from .recipe import Recipe, npu_group_size, preset_of
 from .scratch import scratch_folder
 from .sweep import CANDIDATES, MIN_AGREEMENT, Combination
@@ -139,7 +139,7 @@ def _opened(pair_dir: str | Path, request: Request, progress: Progress) -> tuple
     pair = Pair.open(pair_dir, verify=False)
     records = records_of(pair, request)
     require_floating(pair, dict.fromkeys(records, FORMATS["int8"]))
-    if "draft" in records and "hidden_states" in input_names(pair.root / "draft" / MODEL_FILES[0]):
+    if "draft" in records and "hidden_states" in input_names(pair.root / "draft" / IR_FILES[0]):
         raise EdgespecError(
             "the draft is an EAGLE head, whose acceptance cannot be computed without its target's hidden states; "
             "quantize the formats one by one and compare them with edgespec bench"
@@ -298,6 +298,6 @@ def _keep(
         else:
             move(source, folder)
         with progress.task(f"checking the {role} that is kept"):
-            precision = weight_precision(folder / MODEL_FILES[0])
+            precision = weight_precision(folder / IR_FILES[0])
             made[role] = record.model_copy(update={"precision": precision, "files": record_files(folder)})
     return made

@@ -281,7 +281,9 @@ def test_a_disk_too_small_for_the_weights_is_refused_before_they_are_fetched(
 ) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("it was fetched"))
     with pytest.raises(EdgespecError, match=r"GB free and about 1050000\.00 GB are needed; free some space"):
-        hub.fetch("some/model", Source(id="some/model", revision=COMMIT), tmp_path, {"model.safetensors": 10**15})
+        hub.fetch(
+            "some/model", Source(id="some/model", revision=COMMIT), tmp_path, *[{"model.safetensors": 10**15}] * 2
+        )
 
 
 def test_a_download_that_stops_is_a_sentence_and_leaves_nothing(
@@ -297,6 +299,6 @@ def test_a_download_that_stops_is_a_sentence_and_leaves_nothing(
     answer(monkeypatch, there.info())
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     monkeypatch.setattr(convert, "convert", lambda *_: pytest.fail("the conversion started"))
-    with pytest.raises(EdgespecError, match=r"stopped \(ReadError\); run the command again, it resumes"):
+    with pytest.raises(EdgespecError, match=r"stopped \(ReadError\); run the command again: files that came whole"):
         export_pair("some/model", None, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["snapshot"]

@@ -158,6 +158,14 @@ def test_text_for_a_measurement_that_is_left_out_is_refused(tmp_path: Path, tiny
         run(tiny_pair, tmp_path / "out", eval_text=tmp_path / "x.txt", cost=False)
 
 
+def test_text_that_a_calibration_saw_is_not_held_out(tmp_path: Path, tiny_pair: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("def add(a, b): return a + b\n" * 20)
+    same = tmp_path / ".." / tmp_path.name / text.name
+    with pytest.raises(EdgespecError, match=r"--eval-text and --dataset are both .* text that no calibration saw"):
+        run(tiny_pair, tmp_path / "out", awq=True, dataset=str(text), eval_text=same)
+
+
 def test_cost_without_any_text_is_refused(tiny_pair: Path) -> None:
     pair = Pair.open(tiny_pair)
     with pytest.raises(EdgespecError, match="there is no text to measure the cost on; give --eval-text FILE, or --no-"):

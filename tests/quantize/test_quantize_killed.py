@@ -54,7 +54,7 @@ def test_a_killed_run_leaves_no_pair_and_the_next_cleans_up(
         runs.killed(kind, once_told(words), ends)
     assert (ends.killed, ends.whole, ends.left_something) == (5, 0, 5)
     runs.killed("quantize", once_told("end"), ends)
-    assert (ends.killed, ends.whole) == (5, 1)
+    assert (ends.killed, ends.whole, ends.too_late) == (5, 1, 1)
     runs.whole("quantize")
     assert not list(tmp_path.iterdir())  # it found what the dead had left, and removed it
 
@@ -66,7 +66,7 @@ def test_the_moments_of_the_example_are_drawn_from_the_whole_run(killing: Module
     heard, told = Pipe(duplex=False)
     for words in ("one", "two", "end"):
         told.send(words)
-    assert killing.after(60)(heard) == "two"
+    assert killing.after(60)(heard) == "end"
     told.send("three")
     assert killing.after(0)(heard) == "beginning"
     told.close()

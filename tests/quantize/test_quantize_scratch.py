@@ -15,7 +15,7 @@ import pytest
 from edgespec.errors import EdgespecError
 from edgespec.quantize import lean, quantize_pair
 from edgespec.quantize.compress import SCRATCH
-from edgespec.quantize.scratch import remove_tree, scratch_folder
+from edgespec.quantize.scratch import scratch_folder
 
 
 def mapped_below(folder: Path) -> list[str]:
@@ -45,25 +45,6 @@ def test_a_file_that_an_error_kept_mapped_is_let_go(tmp_path: Path, monkeypatch:
         fails(folder)
     assert held == [[]]
     assert not list(tmp_path.iterdir())
-
-
-def test_a_removal_that_is_refused_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tree").mkdir()
-    tries, waited = [], []
-    real = shutil.rmtree
-
-    def rmtree(path: Path, **options: Any) -> None:
-        tries.append(path)
-        if len(tries) == 4:
-            real(path, **options)
-
-    monkeypatch.setattr(shutil, "rmtree", rmtree)
-    monkeypatch.setattr(time, "sleep", waited.append)
-    remove_tree(tmp_path / "tree")
-    assert len(tries) == 4
-    assert waited == sorted(waited)
-    assert len(waited) == 3
-    assert not (tmp_path / "tree").exists()
 
 
 def test_what_cannot_be_removed_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
