@@ -11,7 +11,6 @@ run removes. What cannot be written (a full disk) leaves the older ones as they 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -23,8 +22,10 @@ from typing import Any
 from accelerate import Accelerator
 
 from edgespec.errors import EdgespecError
+from edgespec.pair import sha256_of
 from edgespec.progress import SILENT, Progress
 from edgespec.resources import require_disk
+from edgespec.staging import remove_folder, replace
 
 from .batches import Position
 
@@ -107,15 +108,14 @@ class Checkpoints:
             self._accelerator.wait_for_everyone()
             if main:
                 self._seal(partial, state)
-                if final.exists():
-                    shutil.rmtree(final)
-                partial.replace(final)
+                remove_folder(final)
+                replace(partial, final)
         except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
             shutil.rmtree(partial, ignore_errors=True)
             raise self._sentence(error, state.step) from error
         if main:
             for old in self._folders()[: -self._keep]:
-                shutil.rmtree(old, ignore_errors=True)
+                remove_folder(old, patience_s=0)
         self._accelerator.wait_for_everyone()
         return final
 
@@ -124,7 +124,7 @@ class Checkpoints:
         for path in sorted(path for path in partial.rglob("*") if path.is_file()):
             with path.open("r+b") as file:
                 os.fsync(file.fileno())
-            files[path.relative_to(partial).as_posix()] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            files[path.relative_to(partial).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         document = {
             "recipe": self._recipe,
             "processes": self._accelerator.num_processes,
@@ -184,14 +184,6 @@ def _damage(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str:
             return f"'{name}' is missing"
         if path.stat().st_size != record["bytes"]:
             return f"'{name}' has {path.stat().st_size} bytes instead of {record['bytes']}"
-        if _sha256(path) != record["sha256"]:
+        if sha256_of(path) != record["sha256"]:
             return f"'{name}' is not what was written"
     return ""
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

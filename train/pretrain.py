@@ -25,11 +25,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from edgespec import vocabulary
 from edgespec.errors import EdgespecError
 from edgespec.progress import SILENT, Progress
-from edgespec.staging import require_folder, staged_directory, write_atomically
+from edgespec.staging import remove_folder, require_folder, staged_directory, write_atomically
 
 from .checkpoints import recipe_differences
 from .cross_entropy import next_token_loss
 from .loop import Hook, LoopConfig, Outcome, train
+from .metrics import read_curve
 from .packing import Held, PackedText, TextEncoder, heldout_batches
 from .sources import Source, SourceSpec
 
@@ -111,6 +112,7 @@ def pretrain_checkpoint(
     )
     facts = _facts(outcome, model, out)
     if outcome.finished and outcome.is_main:
+        remove_folder(out / MODEL)  # of a run that was killed right here
         with staged_directory(out / MODEL, progress=progress) as building:
             model.save_pretrained(building, state_dict=outcome.weights)
             AutoTokenizer.from_pretrained(checkpoint).save_pretrained(building)
@@ -163,7 +165,10 @@ def _require_fit(model: Any, text: PackedText, config: PretrainConfig, checkpoin
 
 
 def _facts(outcome: Outcome, model: Any, out: Path) -> dict[str, Any]:
-    tail = outcome.losses[-20:]
+    """The curves are read back: a run that went on has not seen all of its steps itself."""
+    losses = [value for _, value in read_curve(out)] if outcome.is_main else outcome.losses
+    held = [value for _, value in read_curve(out, "heldout_loss")] if outcome.is_main else []
+    tail = losses[-20:]
     return {
         "finished": outcome.finished,
         "step": outcome.step,
@@ -171,7 +176,7 @@ def _facts(outcome: Outcome, model: Any, out: Path) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 1),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "loss": sum(tail) / len(tail) if tail else None,
-        "heldout_loss": outcome.heldout_loss,
+        "heldout_loss": held[-1] if held else None,
         "model": str(out / MODEL) if outcome.finished else None,
     }
 

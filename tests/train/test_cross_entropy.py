@@ -6,12 +6,10 @@ import math
 
 import pytest
 import torch
-from tiny_run import one_thread, tiny_model
+from tiny_run import tiny_model
 
 from edgespec.train import cross_entropy as module
 from edgespec.train.cross_entropy import cross_entropy, linear_cross_entropy, next_token_loss
-
-__all__ = ["one_thread"]  # a fixture
 
 
 def _case(softcap: float | None, masked: bool) -> tuple[torch.Tensor, ...]:

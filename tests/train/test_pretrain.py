@@ -11,14 +11,11 @@ from typing import Any
 
 import pytest
 from tiny_checkpoint import make_tokenizer
-from tiny_run import one_thread
 from transformers import AutoModelForCausalLM
 
 from edgespec import cli
 from edgespec.train import loop as loop_module
 from edgespec.train.metrics import read_curve
-
-__all__ = ["one_thread"]  # a fixture
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +60,8 @@ def test_a_draft_learns_and_is_trained_on(
     held = [value for _, value in read_curve(tmp_path / "pt", "heldout_loss")]
     assert len(held) == 4 and held[-1] == facts["heldout_loss"] < read_curve(tmp_path / "pt")[0][1] - 1
     # made already: nothing is trained again
+    assert _edgespec(capsys, *_pretrain(draft, code, tmp_path / "pt")) == facts
+    (tmp_path / "pt" / "run.json").unlink()  # as of a run that was killed when all but this was written
     assert _edgespec(capsys, *_pretrain(draft, code, tmp_path / "pt")) == facts
     other = _edgespec(capsys, *_pretrain(draft, code, tmp_path / "pt", "--seed", 1), code=2)
     assert "holds another finished run: loop.seed was 0 and is now 1" in other["error"]

@@ -9,11 +9,8 @@ from pathlib import Path
 
 import pytest
 import tiny_run
-from tiny_run import one_thread
 
 from edgespec.train.metrics import read_curve
-
-__all__ = ["one_thread"]  # a fixture
 
 
 def test_two_processes_train_as_one_does(tmp_path: Path) -> None:

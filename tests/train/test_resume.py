@@ -11,12 +11,10 @@ from pathlib import Path
 import pytest
 import tiny_run
 import torch
-from tiny_run import CONFIG, columns, one_thread
+from tiny_run import CONFIG, columns
 
 from edgespec.train.loop import LoopConfig
 from edgespec.train.metrics import METRICS
-
-__all__ = ["one_thread"]  # a fixture
 
 
 def _steps(folder: Path) -> int:

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -30,15 +29,6 @@ CONFIG = LoopConfig(
     checkpoint_every=4,
     heldout_every=10,
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Import it to have it: products this small gain nothing from threads, and lose much on a machine that is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def tiny_model(seed: int = 0, dropout: float = 0.0) -> LlamaForCausalLM:
