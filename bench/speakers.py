@@ -12,6 +12,7 @@ from edgespec.engine.step import Generation
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
 from edgespec.sampling import GREEDY, Sampling
+from edgespec.signals import keeping_signal_stack
 
 BATCH = 128
 """Requests that openvino-genai is given at once."""
@@ -80,6 +81,7 @@ class BatchSpeaker:
     shown to be right (openvino.genai#4190).
     """
 
+    @keeping_signal_stack()
     def __init__(
         self,
         pair: Pair,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgespec.settings import EXACT
+from edgespec.signals import keeping_signal_stack
 
 BATCH = 64
 """Prefixes in one pass: enough to keep a CPU busy, few enough that their KV caches and logits stay small."""
@@ -35,6 +36,7 @@ class Target(Protocol):
 class ModelTarget:
     """A `Target` over the stateful IR in `folder`, the draft's as well as the target's."""
 
+    @keeping_signal_stack()
     def __init__(self, folder: Path, device: str = "CPU", settings: Mapping[str, Any] = EXACT) -> None:
         import openvino
 

@@ -35,6 +35,7 @@ from edgespec.pair import (
 )
 from edgespec.progress import SILENT, Progress
 from edgespec.resources import PeakMemory
+from edgespec.signals import keeping_signal_stack
 from edgespec.staging import require_absent, staged_directory
 from edgespec.training_index import INDEX_FILE
 from edgespec.vocabulary import fingerprint, require_shared, require_shared_gguf, vocab_size
@@ -243,6 +244,7 @@ def _copy(model: Ready, role: Role, folder: Path, progress: Progress) -> None:
         complete_generation_config(dict(model.config), model.folder, folder)
 
 
+@keeping_signal_stack()
 def _check(model: Ready, folder: Path) -> None:
     """Open every part once: a release of OpenVINO or of its tokenizers that does not know an operation says so here."""
     if model.head is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from edgespec.pair import Role
 from edgespec.progress import Progress
+from edgespec.signals import keeping_signal_stack
 
 PROBES: tuple[tuple[str, str], ...] = (
     ("English", "The quick brown fox doesn't jump over 2,500 lazy dogs -- it's 10:30 p.m."),
@@ -54,6 +55,7 @@ class Parity:
     differences: tuple[str, ...]
 
 
+@keeping_signal_stack()
 def compare_tokenizers(checkpoint: Path, exported: Path, trust_remote_code: bool = False) -> Parity:
     """Hold the tokenizer, the detokenizer and the chat template in `exported` against those of `checkpoint`.
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from edgespec.errors import EdgespecError
 from edgespec.settings import EXACT
+from edgespec.signals import keeping_signal_stack
 
 from .checkpoint import Checkpoint
 from .loading import TORCH, load_model
@@ -140,6 +141,7 @@ def torch_logits(
         ]
 
 
+@keeping_signal_stack()
 def ir_logits(xml: Path, prompts: Sequence[Sequence[int]]) -> list[Any]:
     """The same by OpenVINO on the CPU: the prompt but for its last tokens in one pass, these one by one."""
     import openvino as ov
@@ -167,6 +169,7 @@ def ir_logits(xml: Path, prompts: Sequence[Sequence[int]]) -> list[Any]:
     return logits
 
 
+@keeping_signal_stack()
 def _prompts(exported: Path) -> list[list[int]]:
     import openvino_genai
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgespec.errors import EdgespecError
+from edgespec.signals import keeping_signal_stack
 
 WINDOW_TOKENS = 256
 FEWEST_TOKENS = 32
@@ -51,6 +52,7 @@ class Windows:
 class Tokens:
     """A model's tokenizer, and its chat template where it has one."""
 
+    @keeping_signal_stack()
     def __init__(self, folder: Path) -> None:
         import openvino_genai
 

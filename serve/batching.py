@@ -25,6 +25,7 @@ from edgespec.runtime.npu import is_npu
 from edgespec.runtime.placement import place
 from edgespec.runtime.requests import Request, make_request
 from edgespec.runtime.text import GrowingText, Words
+from edgespec.signals import keeping_signal_stack
 from edgespec.telemetry import stop_upstream_reports
 
 from .stops import StopText
@@ -134,6 +135,7 @@ class Batched:
             if late is not None:
                 late.finish("cancelled")
 
+    @keeping_signal_stack()
     def _load(self) -> Any:
         import openvino_genai
 

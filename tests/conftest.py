@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +17,24 @@ import pytest
 from tiny_checkpoint import make_checkpoint
 
 from edgespec.pair import REQUIRED_FILES, Manifest, ModelRecord, Pair, Source, record_files, write_manifest
+from edgespec.signals import keeping_signal_stack
 
 if TYPE_CHECKING:
     from edgespec.plan import Walks
+
 
 TWIN_VOCAB = 16_000
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, bool, bool]:
+    """Tests load models with OpenVINO alone, too, and raise SIGINT: see edgespec/signals.py."""
+    with keeping_signal_stack():
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,7 @@ from typing import Any
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
 from edgespec.settings import EXACT
+from edgespec.signals import keeping_signal_stack
 
 from ..prompts import Prompt
 from ..speakers import BatchSpeaker
@@ -31,6 +32,7 @@ class World:
     control: Callable[[Sequence[Sequence[int]], int], list[list[int]]]
 
     @classmethod
+    @keeping_signal_stack()
     def real(
         cls, pair: Pair, device: str, draft_device: str | None, settings: Mapping[str, Any], gamma: int | None
     ) -> World:

@@ -17,6 +17,7 @@ from ..devices import require_device, require_mode
 from ..errors import EdgespecError, EngineFailed, last_line
 from ..pair import Pair
 from ..sampling import GREEDY, Sampling
+from ..signals import keeping_signal_stack
 from .step import Generation, Step
 from .stopping import Ending
 
@@ -38,6 +39,7 @@ class GenaiEngine:
 
     name = "genai"
 
+    @keeping_signal_stack()
     def __init__(
         self,
         pair: Pair,

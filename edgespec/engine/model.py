@@ -25,6 +25,7 @@ import numpy as np
 
 from ..devices import require_device
 from ..errors import EdgespecError, EngineFailed, last_line
+from ..signals import keeping_signal_stack
 
 Trees = Literal["none", "whole", "grown"]
 """What a sequence will be given: chains only; trees in one pass; trees that grow over several passes."""
@@ -118,6 +119,7 @@ class ModelSequence(ABC):
         """Empty the cache."""
 
 
+@keeping_signal_stack()
 def open_model(folder: Path, device: str, settings: Mapping[str, Any] | None = None, *, trees: Trees = "none") -> Model:
     """Compile `folder`/openvino_model.xml for `device`, the fastest way that can do `trees`.
 

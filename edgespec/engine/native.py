@@ -16,6 +16,7 @@ from ..devices import require_device
 from ..errors import EdgespecError
 from ..pair import Pair
 from ..sampling import GREEDY, Sampling
+from ..signals import keeping_signal_stack
 from .drafters import DRAFTERS
 from .drafters.making import Place, Request
 from .genai import require_draft
@@ -35,6 +36,7 @@ class NativeEngine:
 
     name = "native"
 
+    @keeping_signal_stack()
     def __init__(
         self,
         pair: Pair,

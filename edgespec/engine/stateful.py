@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from ..signals import keeping_signal_stack
 
 
 class StatefulModel:
     """One compiled IR with its KV cache as state: feed it tokens, the cache grows; `reset` empties it."""
 
+    @keeping_signal_stack()
     def __init__(self, xml: str, device: str, settings: Mapping[str, Any] | None = None) -> None:
         import openvino
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import EdgespecError, last_line
+from ..signals import keeping_signal_stack
 from .spelling import Decode, spelling
 
 _LONG = 32
@@ -15,6 +16,7 @@ _LONG = 32
 class Words:
     """The target's tokenizer. Threads may use it at once."""
 
+    @keeping_signal_stack()
     def __init__(self, folder: Path) -> None:
         import openvino_genai
 

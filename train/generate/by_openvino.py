@@ -10,6 +10,7 @@ import numpy as np
 
 from edgespec.devices import require_device
 from edgespec.errors import EdgespecError
+from edgespec.signals import keeping_signal_stack
 
 from .request import Answer, Request
 
@@ -21,6 +22,7 @@ class OpenVinoWriter:
     name = "openvino"
     seeded = True
 
+    @keeping_signal_stack()
     def __init__(
         self,
         target: Path,
