@@ -57,7 +57,8 @@ class ScriptedAnswer:
 
 @dataclass
 class ScriptedBackend:
-    """steps: how far every answer may go. computed: steps that were taken, by all."""
+    """steps: how far every answer may go. computed: steps that were taken, by all. special: of each
+    prompt, whether it was encoded with what a tokenizer adds by itself."""
 
     slots: int = 1
     steps: int = 1_000_000
@@ -66,19 +67,21 @@ class ScriptedBackend:
     context: int | None = 100
     has_chat_template: bool = True
     computed: int = 0
+    special: list[bool] = field(default_factory=list)
     answers: list[ScriptedAnswer] = field(default_factory=list)
 
     def wait_until_ready(self) -> None:
         pass
 
-    def encode(self, text: str) -> list[int]:
-        return [1] * len(text)
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        self.special.append(special)
+        return [ord(character) for character in text]
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
         return "".join(message["content"] for message in messages)
 
-    def answer(self, prompt: str, options: Options) -> ScriptedAnswer:
-        self.answers.append(ScriptedAnswer(self, prompt, options))
+    def answer(self, prompt_ids: Sequence[int], options: Options) -> ScriptedAnswer:
+        self.answers.append(ScriptedAnswer(self, "".join(map(chr, prompt_ids)), options))
         return self.answers[-1]
 
     def explain(self) -> str:
