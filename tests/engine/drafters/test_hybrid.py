@@ -262,15 +262,22 @@ def test_a_pass_that_nobody_timed_is_not_padded_to() -> None:
     """A governor that keeps a step plain asks no drafter, and tells what the target said."""
     clock, answer = Clock(), answer_of(300)
     meter = Meter(Costs({1: 1.0, 4: 1.2}))
+    for _ in range(4):
+        for n, seconds in ((1, 510.0), (1, 10.0), (4, 512.0), (4, 12.0), (4, 12.0)):
+            meter.add(n, seconds)
     hybrid = HybridDrafter(
         [Member(Scripted("model", clock, answer, 0.9, 0.1), per_node=True)], meter=meter, clock=clock
     )
-    decode(hybrid, clock, answer[:120], change=20.0)
-    assert meter.change > 0 and hybrid.propose(8).tokens.size > 0
-    clock.now += 40.0
-    hybrid.observe(Verified(NOTHING, (), 7, np.zeros((1, VOCABULARY), np.float32)))
-    hybrid.observe(Verified(NOTHING, (), 7, np.zeros((1, VOCABULARY), np.float32)))
-    assert hybrid.propose(0).padding == 0
+    said = Verified(NOTHING, (), answer[0], np.zeros((1, VOCABULARY), np.float32))
+    hybrid.begin([0])
+    hybrid.observe(said)
+    shown = hybrid.propose(3)
+    assert shown.tokens.size
+    clock.now += 12.0
+    hybrid.observe(Verified(shown, (), 7, np.zeros((4, VOCABULARY), np.float32)))
+    assert meter.settle(1) == len(shown) + 1
+    hybrid.observe(said)  # kept plain
+    assert meter.settle(1) == 1
 
 
 def test_padding_stays_within_what_is_asked_for() -> None:
