@@ -196,7 +196,7 @@ def alignment_loss(mix: Mix, target: torch.nn.Module | None = None, *, chunk: in
     target: asked at every step, at its weights' precision; without one the batch's cached tokens are used. Figures:
     each loss of the mix and `overlap` (where the target is known) on the target's text alone.
     """
-    names = [name for name, _ in mix.weights] + ["overlap"] * (mix.needs_target or target is not None)
+    names = mix.figures if mix.needs_target or target is not None else [name for name, _ in mix.weights]
 
     def loss_fn(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         inputs, labels = batch["input_ids"][:, :-1], batch["input_ids"][:, 1:]

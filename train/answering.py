@@ -7,8 +7,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from edgespec.progress import SILENT, Progress
 
 from .from_nothing import corpus_ids
@@ -17,6 +15,7 @@ from .generate import (
     Settings,
     Writer,
     cut_prompts,
+    open_target,
     read_prompts,
     write_alignment_set,
     write_own_prompts,
@@ -25,9 +24,8 @@ from .generate import (
 from .generate.by_openvino import OpenVinoWriter
 from .generate.by_transformers import TransformersWriter
 from .generate.by_vllm import VllmWriter
-from .models import load_model, load_tokenizer
+from .models import load_tokenizer
 from .recipe import GenerateSection
-from .sequence import TorchModel
 
 SET = "set"
 """The alignment set, below the stage's folder."""
@@ -76,8 +74,8 @@ def answer(
     finally:
         writer.close()
     if section.top_k_logits:
-        model = load_model(target, dtype=torch.float32).eval()
-        write_top_k(folder / SET, TorchModel(model), section.top_k_logits, progress=progress)
+        ir = exported if section.engine == "openvino" else None
+        write_top_k(folder / SET, open_target(target, ir, section.device), section.top_k_logits, progress=progress)
     return vars(report)
 
 

@@ -33,6 +33,11 @@ other": an outcome's q is the sum of its tokens'. What that does to each loss:
 - tvd++ gives the bucket one reward; its mean and deviation are over k + 1 outcomes a position, and so the step is
   scaled otherwise than over the whole vocabulary. Its direction is that of tvd.
 - ce does not look at p at all.
+
+**At a temperature.** `tvd@0.6` is the distance between both distributions as they are served at temperature 0.6,
+p^(1/T) and q^(1/T) renormalised; all but ce can be taken so, for T up to 1. A draft too small to meet p everywhere then
+spends itself on what is likely, and 1 - tvd@T is its acceptance at T. Of a top-k target the bucket's share at T is not
+known: sum p_i^(1/T) over it is at most r p_k^(1/T - 1), p_k the least likely of S, and is taken for that much.
 """
 
 from __future__ import annotations
@@ -64,6 +69,17 @@ class TargetView:
 
     log_probs: torch.Tensor
     indices: torch.Tensor | None = None
+
+    def at(self, temperature: float) -> TargetView:
+        """The distribution at a temperature in (0, 1]."""
+        if temperature == 1:
+            return self
+        scaled = self.log_probs / temperature
+        if self.indices is None:
+            return TargetView(scaled.log_softmax(-1))
+        rest = (1 - self.log_probs.exp().sum(-1)).clamp_min(0).log() + (1 / temperature - 1) * self.log_probs.amin(-1)
+        total = torch.cat([scaled, rest[..., None]], -1).logsumexp(-1, keepdim=True)
+        return TargetView(scaled - total, self.indices)
 
     def rows(self, start: int, stop: int) -> TargetView:
         indices = None if self.indices is None else self.indices[start:stop]
@@ -142,7 +158,7 @@ LOSSES = ("ce", *DISTANCES, "tvd++")
 
 @dataclass(frozen=True)
 class Mix:
-    """A weighted sum of losses, written `ce`, `0.5*ce + 0.5*kl`, ... ; weights are taken as they are."""
+    """A weighted sum of losses, written `ce`, `0.5*ce + 0.5*kl`, `tvd@0.6`, ... ; weights are taken as they are."""
 
     weights: tuple[tuple[str, float], ...]
 
@@ -152,16 +168,19 @@ class Mix:
         weights: dict[str, float] = {}
         for part in text.replace("tvd++", "tvd_pp").split("+"):
             factor, _, name = part.strip().rpartition("*")
-            name = name.strip().replace("tvd_pp", "tvd++")
-            try:
-                weight = float(factor) if factor else 1.0
-            except ValueError:
-                weight = float("nan")
-            if name not in LOSSES or not 0 < weight < float("inf"):
+            name, _, degree = name.strip().replace("tvd_pp", "tvd++").partition("@")
+            weight, temperature = _number(factor), _number(degree)
+            if name not in LOSSES or not 0 < weight < float("inf") or not 0 < temperature <= 1:
                 raise EdgespecError(
                     f"'{part.strip().replace('tvd_pp', 'tvd++')}' in the loss '{text}' is no loss; choose "
-                    f"{', '.join(LOSSES)}, with weights above 0 as in '0.5*ce + 0.5*kl'"
+                    f"{', '.join(LOSSES)}, with weights above 0 as in '0.5*ce + 0.5*kl', and at a temperature up to 1 "
+                    "as in 'tvd@0.6'"
                 )
+            if name == "ce" and degree:
+                raise EdgespecError(
+                    f"ce in the loss '{text}' looks at no distribution and has no temperature; leave out @"
+                )
+            name = _at(name, temperature)
             weights[name] = weights.get(name, 0.0) + weight
         return cls(tuple(weights.items()))
 
@@ -170,8 +189,30 @@ class Mix:
         """Whether the target's distribution is looked at."""
         return any(name != "ce" for name, _ in self.weights)
 
+    @property
+    def temperatures(self) -> list[float]:
+        """At which distributions are compared; 1 is among them."""
+        return sorted({1.0, *(_number(name.partition("@")[2]) for name, _ in self.weights)}, reverse=True)
+
+    @property
+    def figures(self) -> list[str]:
+        """What `mixed_loss` tells by name where the target is known."""
+        return [name for name, _ in self.weights] + [_at("overlap", degree) for degree in self.temperatures]
+
     def __str__(self) -> str:
         return " + ".join(name if weight == 1 else f"{weight:g}*{name}" for name, weight in self.weights)
+
+
+def _number(text: str) -> float:
+    """1 for no text, NaN for none that is a number."""
+    try:
+        return float(text) if text else 1.0
+    except ValueError:
+        return float("nan")
+
+
+def _at(name: str, temperature: float) -> str:
+    return name if temperature == 1 else f"{name}@{temperature:g}"
 
 
 def mixed_loss(
@@ -184,7 +225,7 @@ def mixed_loss(
     chunk: int = 1024,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """(mean of `mix` over n positions, {name: mean}): each loss of the mix by name, and `overlap` where the target is
-    known (an upper bound by at most min(r, q(rest)) over top-k).
+    known (an upper bound by at most min(r, q(rest)) over top-k), at the mix's temperatures too (`overlap@0.6`).
 
     rows: logits [n, vocabulary], or hidden states [n, width] for `head`; positions that do not count are left out by
     the caller. tokens: i64 [n], what the target wrote. Works on `chunk` positions at a time and computes their
@@ -206,11 +247,13 @@ def mixed_loss(
         parts = checkpoint(_sums, *arguments, use_reentrant=False) if several else _sums(*arguments)
         for name, value in parts.items():
             sums[name] = sums[name] + value if name in sums else value
-    means: dict[str, Any] = {name: value / count for name, value in sums.items() if name in (*LOSSES, "overlap")}
-    if "tvd++" in means:
-        share = sums["rewarded"] / sums["outcomes"]
-        deviation = (share * (1 - share)).sqrt()  # of a reward that is 0 or 1
-        means["tvd++"] = means["tvd++"] / deviation.clamp_min(1e-8)
+    means: dict[str, Any] = {name: value / count for name, value in sums.items()}
+    for degree in mix.temperatures:
+        rewarded, outcomes = (means.pop(_at(name, degree), None) for name in ("rewarded", "outcomes"))
+        if rewarded is not None:
+            share = rewarded / outcomes
+            deviation = (share * (1 - share)).sqrt()  # of a reward that is 0 or 1
+            means[_at("tvd++", degree)] = means[_at("tvd++", degree)] / deviation.clamp_min(1e-8)
     loss = sum(weight * means[name] for name, weight in mix.weights)
     assert isinstance(loss, torch.Tensor)
     return loss, {name: value.detach() for name, value in means.items()}
@@ -229,16 +272,20 @@ def _sums(
         found["ce"] = -log_q.gather(-1, tokens[:, None]).sum()
     if target is None:
         return found
-    log_p, log_q = outcomes(log_q, target.seen())
-    with torch.no_grad():
-        found["overlap"] = overlap(log_p, log_q).sum()
-    for name in names:
-        if name in DISTANCES:
-            found[name] = DISTANCES[name](log_p, log_q).sum()
-    if "tvd++" in names:
-        found["tvd++"] = tvd(log_p, log_q).sum()
+    seen = target.seen()
+    for degree in mix.temperatures:
+        log_p_at, log_q_at = outcomes(log_q if degree == 1 else (log_q / degree).log_softmax(-1), seen.at(degree))
         with torch.no_grad():
-            rewarded = log_p > log_q
-            found["rewarded"] = rewarded.sum().to(log_q.dtype)
-            found["outcomes"] = torch.tensor(float(rewarded.numel()), dtype=log_q.dtype, device=log_q.device)
+            found[_at("overlap", degree)] = overlap(log_p_at, log_q_at).sum()
+        for loss, distance in DISTANCES.items():
+            if _at(loss, degree) in names:
+                found[_at(loss, degree)] = distance(log_p_at, log_q_at).sum()
+        if _at("tvd++", degree) in names:
+            found[_at("tvd++", degree)] = tvd(log_p_at, log_q_at).sum()
+            with torch.no_grad():
+                rewarded = log_p_at > log_q_at
+                found[_at("rewarded", degree)] = rewarded.sum().to(log_q.dtype)
+                found[_at("outcomes", degree)] = torch.tensor(
+                    float(rewarded.numel()), dtype=log_q.dtype, device=log_q.device
+                )
     return found

@@ -246,3 +246,53 @@ def test_a_loss_that_needs_the_target_says_so() -> None:
         EdgespecError, match="the loss 'kl' compares with the target's distribution, and none was given"
     ):
         mixed_loss(torch.zeros(1, 4), torch.zeros(1, dtype=torch.long), None, Mix.parse("kl"))
+
+
+@pytest.mark.parametrize("name", ["kl", "reverse-kl", "js", "tvd", "tvd++"])
+@pytest.mark.parametrize("temperature", [0.6, 0.25])
+def test_at_a_temperature_both_distributions_are_sharpened(name: str, temperature: float) -> None:
+    p, q, tokens = _draw(3)
+    sharp, _ = mixed_loss(q / temperature, tokens, _view((p / temperature).softmax(-1)), Mix.parse(name))
+    asked = f"{name}@{temperature:g}"
+    for view in (_view(p.softmax(-1)), _top(p.log_softmax(-1), p.shape[-1])):
+        loss, figures = mixed_loss(q, tokens, view, Mix.parse(asked))
+        assert float(loss) == pytest.approx(float(sharp), rel=1e-6)
+        assert {asked, "overlap", f"overlap@{temperature:g}"} == set(figures)
+    if name == "tvd":
+        assert float(figures[f"overlap@{temperature:g}"]) == pytest.approx(1 - float(loss))
+
+
+def test_at_a_temperature_a_top_k_target_is_as_sharp_as_the_whole_one_but_for_a_bound() -> None:
+    """The bucket is taken for the most that it can hold, so no chosen token's share is too high, or lower than that
+    allows."""
+    p, _, _ = _draw(4, n=50)
+    true = (p / 0.6).log_softmax(-1).topk(5, dim=-1).values.exp()
+    top = _top(p.log_softmax(-1), 5)
+    found = top.at(0.6).log_probs.exp()
+    rest = (1 - top.log_probs.exp().sum(-1)) * top.log_probs.exp().amin(-1) ** (1 / 0.6 - 1)
+    most = rest / (top.log_probs / 0.6).exp().sum(-1)
+    assert bool((found <= true + 1e-9).all()) and bool((found >= true / (1 + most[:, None]) - 1e-9).all())
+    assert float((found - true).abs().max()) > 1e-4
+
+
+def test_a_mix_may_name_several_temperatures() -> None:
+    p, q, tokens = _draw(5)
+    mix = Mix.parse("0.5*kl + 2*tvd@0.6 + tvd++@0.6 + ce")
+    assert str(mix) == "0.5*kl + 2*tvd@0.6 + tvd++@0.6 + ce" and mix.temperatures == [1.0, 0.6]
+    loss, figures = mixed_loss(q, tokens, _view(p.softmax(-1)), mix, chunk=2)
+    assert list(mix.figures) == ["kl", "tvd@0.6", "tvd++@0.6", "ce", "overlap", "overlap@0.6"]
+    assert set(figures) == set(mix.figures)
+    parts = [(weight, float(figures[name])) for name, weight in mix.weights]
+    assert float(loss) == pytest.approx(sum(weight * value for weight, value in parts))
+    assert str(Mix.parse("kl@1")) == "kl"
+
+
+@pytest.mark.parametrize("text", ["tvd@0", "tvd@1.5", "tvd@warm", "tvd@nan"])
+def test_a_temperature_that_is_none_is_a_sentence(text: str) -> None:
+    with pytest.raises(EdgespecError, match=r"at a temperature up to 1 as in 'tvd@0.6'"):
+        Mix.parse(text)
+
+
+def test_cross_entropy_has_no_temperature() -> None:
+    with pytest.raises(EdgespecError, match=r"ce in the loss 'ce@0\.6' looks at no distribution"):
+        Mix.parse("ce@0.6")

@@ -17,7 +17,7 @@ job.py              one call of the command
 
 from __future__ import annotations
 
-from .distributions import read_top_k, write_top_k
+from .distributions import open_target, read_top_k, write_top_k
 from .job import AlignmentJob, run_alignment_job
 from .prompts import Prompt, cut_prompts, magpie_prefix, read_prompts
 from .request import Answer, Request, Writer, Written
@@ -35,6 +35,7 @@ __all__ = [
     "Written",
     "cut_prompts",
     "magpie_prefix",
+    "open_target",
     "plan_requests",
     "read_answers",
     "read_prompts",

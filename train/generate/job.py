@@ -9,20 +9,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from edgespec.engine.model import Model, open_model
 from edgespec.errors import EdgespecError
 from edgespec.progress import SILENT, Progress
 
-from ..models import load_model, load_tokenizer
-from ..sequence import TorchModel
+from ..models import load_tokenizer
 from ..stages import fingerprint
 from .by_openvino import OpenVinoWriter
 from .by_ray import write_with_ray
 from .by_transformers import TransformersWriter
 from .by_vllm import VllmWriter
-from .distributions import write_top_k
+from .distributions import open_target, write_top_k
 from .prompts import Prompt, encode, read_prompts
 from .request import Writer
 from .shards import done_shards
@@ -83,7 +79,7 @@ def run_alignment_job(
             writer.close()
     tokens = 0
     if top_k_logits:
-        tokens = write_top_k(out, _distributions_of(job, ir), top_k_logits, progress=progress)
+        tokens = write_top_k(out, open_target(job.target, ir, job.device), top_k_logits, progress=progress)
     return {**report, "top_k_tokens": tokens}
 
 
@@ -135,11 +131,3 @@ def _writer(job: AlignmentJob, ir: Path | None) -> Writer:
         return TransformersWriter(job.target, **options)
     assert ir is not None, "the command exports a checkpoint first"
     return OpenVinoWriter(ir, device=job.device, **options)
-
-
-def _distributions_of(job: AlignmentJob, ir: Path | None) -> Model:
-    """The checkpoint itself where there is one, else the OpenVINO model: its weights may be compressed, and then these
-    are the distributions that the draft will meet."""
-    if ir is not None and (ir / "openvino_model.xml").is_file() and Path(job.target) == ir:
-        return open_model(ir, job.device)
-    return TorchModel(load_model(job.target, dtype=torch.float32).eval())
