@@ -68,7 +68,8 @@ def forced_logits(
 
 
 def distance(exact: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """(share of places whose likeliest token is the same, mean KL(exact, other) in nats); logits [places, vocabulary]."""
+    """(share of places whose likeliest token is the same, mean KL(exact, other) in nats); logits
+    [places, vocabulary]."""
     if exact.shape != other.shape or not len(exact):
         raise EdgespecError(f"logits of shape {other.shape} cannot be compared with those of shape {exact.shape}")
     agreeing, divergence = compared(exact, other)
