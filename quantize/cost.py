@@ -103,10 +103,10 @@ def measure_cost(
     passes = 5 if "target" in changed else 3
     passes += (3 if "draft" in changed else 2) if drafted else 0
     with (
-        scratch_folder(after.root / ".logits") as scratch,
+        scratch_folder(after.root, "logits") as scratch,
         progress.task("measuring what it cost", total=passes * len(text.ids)) as task,
     ):
-        with scratch_folder(scratch / "target") as logits:  # gone before the draft's are written
+        with scratch_folder(scratch, "target") as logits:  # gone before the draft's are written
             found, answers = _targets(before, after, text.ids, width, max_new_tokens, seed, logits, task)
         document: dict[str, Any] = {"quality": {"target": found}}
         if drafted:

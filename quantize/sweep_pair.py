@@ -118,7 +118,7 @@ def sweep_pair(
         progress.say(f"formats are compared on {text.described}, held out")
         need = sum(estimate(records[role], recipe) for (role, _), recipe in plan.recipes.items())
         with staged_directory(out, need + logits_bytes(shared_vocabulary(pair)), progress) as staged:
-            with scratch_folder(staged / ".sweep") as tried:
+            with scratch_folder(staged, "sweep") as tried:
                 models = _compressed(pair, records, plan, preset, tried, progress)
                 if len(now := plan.heats()) != len(heats):
                     progress.say(f"free memory has changed since: {plan.told(now)}")
@@ -204,7 +204,7 @@ def _judged(
     progress: Progress,
 ) -> list[Combination]:
     """All combinations, with what real decoding takes of the best."""
-    with scratch_folder(tried / "logits") as scratch:
+    with scratch_folder(tried, "logits") as scratch:
         found = sweep.judge(
             pair,
             models,
