@@ -83,7 +83,10 @@ def run(
     ] = None,
     cost: Annotated[
         bool | None,
-        typer.Option(help="Measure agreement, KL, perplexity, acceptance. [default: for pairs up to 2 GB of weights]"),
+        typer.Option(
+            help="Measure agreement, KL, perplexity, acceptance; the uncompressed pair has to fit in memory. "
+            "[default: for pairs up to 2 GB of weights]"
+        ),
     ] = None,
     eval_text: Annotated[
         Path | None,
