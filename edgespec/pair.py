@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import EdgespecError
 from .ir import IR_FILES
-from .staging import remove_folder, write_atomically
+from .staging import files_below, remove_folder, write_atomically
 from .verified import Verified, state
 
 MANIFEST = "edgespec.json"
@@ -220,11 +220,11 @@ def sha256_of(path: Path) -> str:
 
 
 def record_files(folder: Path) -> dict[str, FileRecord]:
-    """Size and sha256 of every file below `folder`, by path relative to it with forward slashes."""
+    """Size and sha256 of every file below `folder`, by path relative to it with forward slashes; what a run left in a
+    scratch folder is no part of a model."""
     return {
         path.relative_to(folder).as_posix(): FileRecord(bytes=path.stat().st_size, sha256=sha256_of(path))
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        for path in files_below(folder)
     }
 
 

@@ -7,26 +7,25 @@ towards RSS too, but the system drops them when it needs room; anonymous pages i
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import ClassVar
 
 import psutil
 
+from . import watcher
+from .children import frozen
 from .errors import EdgespecError
+from .watcher import CHILDREN_S, pause_s
 
-SAMPLE_S = 0.05
-"""Seconds between two looks. A buffer of a gigabyte takes longer than this to fill, so no large one is missed."""
-CHILDREN_S = 1.0
-"""Seconds between two looks for new child processes."""
-WATCHER_SHARE = 0.005
-"""Of one core, what watching may take: it looks less often where a look is dear."""
-LONGEST_S = 0.25
-"""But at least so often: what is looked for lasts about so long."""
 SPARE = 1.05
 """Times the disk that is expected to be filled, what has to be free."""
 _CGROUP = Path("/sys/fs/cgroup")
@@ -41,30 +40,34 @@ def anonymous_bytes(process: psutil.Process | None = None) -> int:
     """
     process = process or psutil.Process()
     with contextlib.suppress(OSError, ValueError, IndexError):
-        status = (_PROC / str(process.pid) / "status").read_bytes()
-        return int(status.split(b"RssAnon:", 1)[1].split(None, 1)[0]) * 1024
+        return watcher.anonymous_of(process.pid, _PROC)
     memory = process.memory_info()
     private = getattr(memory, "private", None)
     return int(process.memory_full_info().uss if private is None else private)
 
 
-@dataclass
 class PeakMemory:
     """Watches this process and those it starts, from `with` to its end, and keeps the highest sum it saw.
 
     with PeakMemory() as peak: ...
     peak.anonymous_bytes  # so far, also inside the block
 
-    A child that lives for less than CHILDREN_S may be missed. watching_s: CPU time that the watching took.
+    Two look: a thread, and where /proc tells a process what another holds (Linux) a small one beside it (watcher.py),
+    because a thread does not get to look while native code keeps the interpreter. On Windows the system itself counts
+    this process's peak, which is taken when it rose in the block. On macOS such a peak is missed.
+    A child that lives for less than CHILDREN_S may be missed. watching_s: CPU time that the thread took.
     """
 
-    anonymous_bytes: int = 0
-    watching_s: float = 0.0
+    watching_s = 0.0
 
     def __enter__(self) -> PeakMemory:
+        self._seen = 0
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._process = psutil.Process()
         self._children: list[psutil.Process] = []
+        self._beside = _Beside.started(self._process.pid)
+        self._before = _peak_of_system(self._process)
         self._look(for_children=True)
         self._thread = threading.Thread(target=self._watch, name="edgespec-peak-memory", daemon=True)
         self._thread.start()
@@ -76,6 +79,25 @@ class PeakMemory:
         self._stop.set()
         self._thread.join()
         self._look(for_children=True)
+        with self._lock:
+            if self._beside is not None:
+                self._seen = max(self._seen, self._beside.seen())
+                self._beside.end()
+                self._beside = None
+
+    @property
+    def anonymous_bytes(self) -> int:
+        """The highest sum so far."""
+        with self._lock:
+            if self._beside is not None:
+                self._seen = max(self._seen, self._beside.seen())
+            return self._seen
+
+    def include(self, other: PeakMemory) -> None:
+        """What another, inside this one's block, saw counts too: they look at different moments."""
+        found = other.anonymous_bytes
+        with self._lock:
+            self._seen = max(self._seen, found)
 
     def _watch(self) -> None:
         started = listed = time.monotonic()
@@ -87,32 +109,77 @@ class PeakMemory:
 
     def _look(self, for_children: bool = False) -> None:
         if for_children:
-            self._children = children_of(self._process)
+            self._children = [child for child in children_of(self._process) if child.pid not in _Beside.running]
         total = anonymous_bytes(self._process)
         for child in self._children:
             with contextlib.suppress(psutil.Error):
                 total += anonymous_bytes(child)
-        self.anonymous_bytes = max(self.anonymous_bytes, total)
+        peak = _peak_of_system(self._process)
+        with self._lock:
+            self._seen = max(self._seen, total, peak if peak > self._before else 0)
 
 
-def pause_s(watching_s: float, elapsed_s: float) -> float:
-    """How long a watcher rests that took `watching_s` of CPU in `elapsed_s`: until that is WATCHER_SHARE again, but
-    LONGEST_S at most."""
-    return min(LONGEST_S, max(SAMPLE_S, watching_s / WATCHER_SHARE - elapsed_s))
+class _Beside:
+    """A process of watcher.py that watches this one. Not for concurrent calls."""
+
+    running: ClassVar[set[int]] = set()
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.running.add(process.pid)
+
+    @classmethod
+    def started(cls, pid: int) -> _Beside | None:
+        """None where there is no /proc to read, no interpreter to run it, or no process to be had."""
+        try:
+            watcher.anonymous_of(pid, _PROC)
+            if frozen():
+                return None
+            command = [sys.executable, "-I", "-S", watcher.__file__, str(pid)]
+            return cls(
+                subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+                )
+            )
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def seen(self) -> int:
+        """The peak it saw, 0 when it is gone. It looks once more for that, if it is up by now."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.write(b"?")
+            answer = b""
+            while not answer.endswith(b"\n"):
+                if not (part := self._process.stdout.read(64)):
+                    return 0
+                answer += part
+            return int(answer)
+        return 0
+
+    def end(self) -> None:
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            with contextlib.suppress(OSError):
+                stream.close()
+        self._process.kill()
+        self._process.wait()
+        self.running.discard(self._process.pid)
+
+
+def _peak_of_system(process: psutil.Process) -> int:
+    """The most private bytes a process ever had, where the system counts that (Windows), else 0."""
+    return int(getattr(process.memory_info(), "peak_pagefile", 0)) if os.name == "nt" else 0
 
 
 def children_of(process: psutil.Process) -> list[psutil.Process]:
     """Its child processes and theirs. Linux keeps a list by thread; elsewhere every process of the machine is read."""
     found: list[psutil.Process] = []
-    waiting = [process.pid]
     try:
-        while waiting:
-            for thread in (_PROC / str(waiting.pop()) / "task").iterdir():
-                pids = [int(pid) for pid in (thread / "children").read_text().split()]
-                waiting += pids
-                for pid in pids:
-                    with contextlib.suppress(psutil.Error):
-                        found.append(psutil.Process(pid))
+        for pid in watcher.child_pids(process.pid, _PROC):
+            with contextlib.suppress(psutil.Error):
+                found.append(psutil.Process(pid))
     except OSError:  # no such list in this kernel, or a process that has just ended
         return process.children(recursive=True)
     return found

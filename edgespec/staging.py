@@ -27,6 +27,8 @@ PATIENCE_S = 15.0
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 PARTIAL_MARK = ".edgespec-partial-"
+SCRATCH_MARK = ".edgespec-scratch-"
+"""Begins the name of a folder that only a while needs, inside a directory that is being built: no part of it."""
 
 
 @contextmanager
@@ -52,6 +54,7 @@ def staged_directory(
     try:
         yield temporary
         gc.collect()
+        _remove_scratch(temporary, progress)
         require_absent(out)
         replace(temporary, out)
     except BaseException as error:
@@ -60,6 +63,27 @@ def staged_directory(
             if not remove_folder(temporary):
                 progress.say(f"'{temporary}' is held open and stays; the next run to '{out.name}' deletes it")
         raise
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file below `folder`, sorted, but for those that a run left in a scratch folder or a half-built one."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(_is_left(part) for part in path.relative_to(folder).parts)
+    ]
+
+
+def _is_left(name: str) -> bool:
+    return name.startswith(SCRATCH_MARK) or PARTIAL_MARK in name
+
+
+def _remove_scratch(folder: Path, progress: Progress) -> None:
+    """Delete what scratch folders the block could not; one that stays is told of, and no manifest names its files."""
+    for path in [path for path in folder.rglob(f"{SCRATCH_MARK}*") if path.is_dir()]:
+        if not remove_folder(path):
+            inside = path.relative_to(folder).as_posix()
+            progress.say(f"'{inside}' in the output is held open and stays; it belongs to nothing, delete it later")
 
 
 def replace(source: Path, target: Path, patience_s: float = PATIENCE_S) -> None:

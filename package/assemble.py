@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgespec.errors import EdgespecError
-from edgespec.pair import Pair
+from edgespec.pair import ModelRecord, Pair
 from edgespec.progress import SILENT, Progress
 from edgespec.staging import staged_directory
 
@@ -45,15 +45,17 @@ def package_for_ovms(
             "serving-runtime.yaml": serving_runtime(ask.release, ask.device, plan.arguments),
             "inference-service.yaml": inference_service(ask.name, storage_uri, plan.memory_bytes, ask.device),
         }
-    folders = [pair.target, *([pair.draft] if plan.draft and pair.draft else [])]
-    size = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
+    shipped = {pair.target: pair.manifest.target}
+    if plan.draft and pair.draft is not None and pair.manifest.draft is not None:
+        shipped[pair.draft] = pair.manifest.draft
+    size = sum(file.bytes for record in shipped.values() for file in record.files.values())
     with staged_directory(out, size, progress) as staging, progress.task(f"copying '{root.name}'"):
         model = staging / ask.name
-        shutil.copytree(pair.target, model)
-        if plan.draft and pair.draft is not None:
-            if (model / "draft").exists():
+        for folder, record in shipped.items():
+            place = model if folder == pair.target else model / "draft"
+            if place.exists():
                 raise EdgespecError(f"the target of '{root}' holds a 'draft' of its own; export the pair again")
-            shutil.copytree(pair.draft, model / "draft")
+            _copy(record, folder, place)
         _merge(model / "generation_config.json", plan)
         _write(model / "graph.pbtxt", write_graph(plan.options))
         served = {"model_config_list": [{"config": {"name": ask.name, "base_path": ask.name}}]}
@@ -87,6 +89,14 @@ def _merge(path: Path, plan: Deployment) -> None:
     for name in ("num_assistant_tokens", "assistant_confidence_threshold"):
         config.pop(name, None)
     _write(path, json.dumps(config | plan.generation, indent=2) + "\n")
+
+
+def _copy(record: ModelRecord, source: Path, folder: Path) -> None:
+    """The files that the manifest names, and nothing that merely lies beside them."""
+    folder.mkdir()
+    for name in record.files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source / name, folder / name)
 
 
 def _write(path: Path, text: str) -> None:

@@ -17,15 +17,15 @@ from .facts import (
     training,
 )
 from .layout import Layout
-from .planning import Draft, Measured
+from .planning import Draft, Measured, fitted_to
 from .session import LENGTHS
-from .step_model import GAMMAS, StepModel, alpha_of_rate, tau
+from .step_model import GAMMAS, StepModel, alpha_of_rate, beyond_passes, residuals, tau
 from .trees import RHOS, best_tree, rho_needed
 
 SCHEMA = "edgespec.plan/1"
 MAP_ALPHAS = tuple(round(0.05 * index, 2) for index in range(1, 20))
 WITHIN = 0.10
-"""Held-back points predicted within this are counted."""
+"""Held-back points predicted within this are counted, and a model describes the steps it was fitted to within it."""
 CONTEXT = 4096
 """Tokens that both caches are planned for in the memory of a pair."""
 BASE_BYTES = 150_000_000
@@ -118,6 +118,7 @@ def _draft_entry(draft: Draft, measured: Measured, hardware: Hardware | None, pr
         "target_ms": 1e3 * model.target[1],
         "draft_ms": 1e3 * model.c * model.target[1],
         "overhead_ms": {"plain": 1e3 * model.plain_overhead, "speculative": 1e3 * model.overhead},
+        "fit": _fit(draft),
         "load_s": draft.weighed.load_s,
         "rss_bytes": draft.weighed.rss_bytes,
         "pair_memory_bytes": memory,
@@ -161,6 +162,32 @@ def _draft_entry(draft: Draft, measured: Measured, hardware: Hardware | None, pr
             }
             for point in draft.points
         ],
+    }
+
+
+def _fit(draft: Draft) -> Document:
+    """How the model of step times stands to the runs it was fitted to. beyond_passes_ms: what steps took beyond their
+    passes, of which the overhead is what is above 0."""
+    runs = fitted_to(draft.runs)
+    plain, speculative = beyond_passes(draft.model, runs)
+    steps = [
+        {
+            "alpha": found.alpha,
+            "gamma": found.gamma,
+            "modelled_ms": 1e3 * found.modelled_s,
+            "measured_ms": 1e3 * found.measured_s,
+            "error": found.error,
+        }
+        for found in residuals(draft.model, runs)
+    ]
+    return {
+        "beyond_passes_ms": {
+            "plain": None if plain is None else 1e3 * plain,
+            "speculative": None if speculative is None else 1e3 * speculative,
+        },
+        "steps": steps,
+        "largest_error": max((abs(step["error"]) for step in steps), default=None),
+        "describes": all(abs(step["error"]) <= WITHIN for step in steps),
     }
 
 
@@ -218,6 +245,7 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
         f"{target['shape']} "
         f"in {target['precision']} takes {target['plain_ms']:.3g} ms a token on {document['device']} here."
     ]
+    said += doubts(document)
     gain = published["gain"]
     alpha = published["alpha"]
     said.append(
@@ -273,6 +301,29 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
         said.append(
             f"The model of step times was held against {held['points']} real runs that it was not fitted to: "
             f"{held['within_10_percent']} within 10 %, the largest error {held['largest_error']:.0%}."
+        )
+    return said
+
+
+def doubts(document: Mapping[str, Any]) -> list[str]:
+    """A sentence for each draft whose model of step times does not describe the runs that it was fitted to."""
+    said = []
+    for entry in document["drafts"]:
+        if (fit := entry["fit"])["describes"]:
+            continue
+        worst = max(fit["steps"], key=lambda step: abs(step["error"]))
+        beyond = fit["beyond_passes_ms"]["speculative" if worst["gamma"] else "plain"]
+        why = (
+            "its passes, timed alone between the runs, took longer than the whole step did"
+            if beyond < 0 < worst["error"]
+            else "an overhead that is the same at every gamma does not explain it"
+        )
+        said.append(
+            f"The model of step times does not describe the runs with {entry['shape']}: "
+            f"{'a plain step' if not worst['gamma'] else 'a step at gamma ' + str(worst['gamma'])} took "
+            f"{worst['measured_ms']:.3g} ms and the model, which was fitted to it, has {worst['modelled_ms']:.3g} "
+            f"({worst['error']:+.0%}); {why}. Take its predictions as rough, and measure again (--fresh) when nothing "
+            "else runs."
         )
     return said
 

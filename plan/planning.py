@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
+from edgespec.engine.passes import PASSES
 from edgespec.errors import EdgespecError
 from edgespec.progress import SILENT, Progress
 from edgespec.resources import require_memory
 
 from .cycle import draft_cycle, target_cycle
 from .rows import Rows
-from .session import CONTEXT, Machine, Passes, Runner
+from .session import CHAINS, CONTEXT, LENGTHS, Machine, Passes, Runner
 from .step_model import Point, StepModel, Timed, compared, fitted
 from .store import Makers, Store, TwinSpec
 from .tokenizer import synthetic_vocabulary
@@ -34,10 +36,11 @@ HELD_BACK = (
 """(alpha, gamma), most telling first, since the last ones go where time is short."""
 FEWEST_HELD_BACK = 3
 ROUNDS = 2
+_PLAIN_RUNS = 3
+"""Of a round: at its beginning, in the middle and at its end, each behind a few timed passes."""
 LEAST_TOKENS, MOST_TOKENS = 24, 128
 _PROMPT_STEPS = 8
 """About what a run's prompt takes, in steps: it is as long as the context that passes are timed behind."""
-PASSES_SHARE = 0.25
 MARGIN = 1.03
 """Settings must beat the default's plain pass by this factor."""
 WORKING_BYTES = 800_000_000
@@ -145,12 +148,15 @@ def _weighed(row: Mapping[str, Any]) -> Weighed:
     return Weighed(row["load_s"], row["rss_bytes"], {int(n): seconds for n, seconds in row["passes"].items()})
 
 
-def schedule(pass_s: float, left_s: float) -> tuple[int, list[tuple[float, int]]]:
-    """Tokens of an answer, and the points of a round: as many and as long as the time allows, never fewer than those
-    that are fitted to and FEWEST_HELD_BACK others."""
+def schedule(passes: Passes, left_s: float) -> tuple[int, list[tuple[float, int]]]:
+    """Tokens of an answer, and the points of a round: as many and as long as the time allows beside the passes that are
+    timed between them, never fewer than those that are fitted to and FEWEST_HELD_BACK others."""
+    pass_s = passes.target[1]
+    chains_s = sum(passes.target[n] for n in CHAINS) + sum(passes.draft[n - 1] for n in CHAINS if n > 1)
+    left_s -= ROUNDS * _PLAIN_RUNS * (PASSES * chains_s + _PROMPT_STEPS * pass_s)
     for held_back in range(len(HELD_BACK), FEWEST_HELD_BACK - 1, -1):
-        answers = 3 + 0.55 * (len(FIT_AT) + held_back)  # in answers of plain decoding
-        prompts = _PROMPT_STEPS * (3 + len(FIT_AT) + held_back)
+        answers = _PLAIN_RUNS + 0.55 * (len(FIT_AT) + held_back)  # in answers of plain decoding
+        prompts = _PROMPT_STEPS * (_PLAIN_RUNS + len(FIT_AT) + held_back)
         tokens = int((left_s / ROUNDS / pass_s - prompts) / answers)
         if tokens >= LEAST_TOKENS or held_back == FEWEST_HELD_BACK:
             break
@@ -180,7 +186,7 @@ class _Work:
                 self.rows.add(("target", name), asdict(found))
 
     def measure_draft(self, spec: TwinSpec, chosen: str, folders: Mapping[str, Path], share_s: float) -> None:
-        """Memory, passes, then real runs in rounds, plain ones among them, as far as the time goes."""
+        """Memory, then passes and real runs in rounds, plain ones among them, as far as the time goes."""
         key, rows, request = spec.folder_name, self.rows, self.request
         if ("done", key, chosen) in rows:
             return
@@ -195,21 +201,25 @@ class _Work:
         with self.progress.task(f"loading {request.target.name} with {spec.name}"):
             runner = self.machine.open(pair, settings)
         try:
-            if ("passes", key, chosen) not in rows:
-                with self.progress.task(f"timing passes of {request.target.name} and {spec.name}"):
-                    rows.add(("passes", key, chosen), asdict(runner.passes(PASSES_SHARE * share_s)))
             if ("schedule", key, chosen) not in rows:
-                pass_s = _passes(rows.get(("passes", key, chosen))).target[1]
-                rows.add(("schedule", key, chosen), schedule(pass_s, max(0.0, until - self.clock())))
+                with self.progress.task(f"timing passes of {request.target.name} and {spec.name}"):
+                    self._time_passes(key, chosen, runner, 0, 0)
+                passes = _passes(rows.under("passes", key, chosen))
+                rows.add(("schedule", key, chosen), schedule(passes, max(0.0, until - self.clock())))
             self._decode(key, chosen, runner, until)
             rows.add(("done", key, chosen), True)
         finally:
             runner.close()
 
     def _decode(self, key: str, chosen: str, runner: Runner, until: float) -> None:
-        """The first round is gone through whatever the time, further ones as far as it goes."""
+        """The first round is gone through whatever the time, further ones as far as it goes.
+
+        Passes are timed before each plain run and not once beforehand: a machine's speed drifts within a minute, and
+        not alike for passes over one token, which wait for memory, and over several, which compute.
+        """
         tokens, points = self.rows.get(("schedule", key, chosen))
         plain = (0.7, 0)
+        warm = False
         with self.progress.task(f"decoding at {len(points)} points", total=ROUNDS * (len(points) + 3)) as task:
             for number in range(ROUNDS):
                 order = np.random.default_rng([number, 14]).permutation(len(points)).tolist()
@@ -221,24 +231,41 @@ class _Work:
                         if number and self.clock() > until:
                             return
                         walk = self.walks.chosen(alpha, max(gamma, 1), tokens, context=CONTEXT, seed=number)
-                        if number == 0 and at == 0:
-                            runner.run(walk, alpha, gamma)  # warm-up
-                        self.rows.add(row, asdict(runner.run(walk, alpha, gamma)))
+                        if not warm:
+                            runner.run(walk, alpha, gamma)
+                            warm = True
+                        if not gamma:
+                            self._time_passes(key, chosen, runner, number, at)
+                        self.rows.add(row, asdict(replace(runner.run(walk, alpha, gamma), round=number)))
                     task.advance()
 
+    def _time_passes(self, key: str, chosen: str, runner: Runner, number: int, at: int) -> None:
+        """Those of a round's place, unless they were; long ones once a round, for they are dear and only trees'."""
+        row = ("passes", key, chosen, number, at)
+        if row not in self.rows:
+            self.rows.add(row, asdict(runner.passes(LENGTHS if at == 0 else CHAINS)))
 
-def _passes(row: Mapping[str, Any]) -> Passes:
-    return Passes(
-        {int(n): seconds for n, seconds in row["target"].items()},
-        {int(n): seconds for n, seconds in row["draft"].items()},
-        row["wide"],
-    )
+
+def _passes(rows: Sequence[Mapping[str, Any]]) -> Passes:
+    """The medians over all that were timed."""
+    times: dict[str, dict[int, float]] = {}
+    for role in ("target", "draft"):
+        found: dict[int, list[float]] = {}
+        for row in rows:
+            for n, seconds in row[role].items():
+                found.setdefault(int(n), []).append(seconds)
+        times[role] = {n: median(found[n]) for n in sorted(found)}
+    return Passes(times["target"], times["draft"], median(row["wide"] for row in rows))
+
+
+def fitted_to(runs: Sequence[Timed]) -> list[Timed]:
+    """Those that the model is fitted to: plain ones, and those at FIT_AT."""
+    return [run for run in runs if not run.gamma or (run.alpha, run.gamma) in FIT_AT]
 
 
 def _draft(spec: TwinSpec, chosen: str, rows: Rows) -> Draft:
     key = spec.folder_name
-    passes = _passes(rows.get(("passes", key, chosen)))
+    passes = _passes(rows.under("passes", key, chosen))
     runs = [Timed(**row) for row in rows.under("run", key, chosen)]
-    fit = [run for run in runs if not run.gamma or (run.alpha, run.gamma) in FIT_AT]
-    model = fitted(StepModel(passes.target, passes.draft, passes.wide), fit)
+    model = fitted(StepModel(passes.target, passes.draft, passes.wide), fitted_to(runs))
     return Draft(spec, _weighed(rows.get(("weighed", key, chosen))), model, compared(model, runs, FIT_AT), runs)

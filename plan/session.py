@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgespec.engine.model import ModelSequence
 from edgespec.engine.passes import time_iterations
 from edgespec.engine.proposal import NOTHING, Drafter, Proposal, Verified
 from edgespec.pair import Pair
@@ -15,8 +16,9 @@ from .step_model import Timed
 from .walks import Walk
 from .weigh import Weighed, weigh
 
-LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
-"""Tokens of a target pass that are timed: chains up to gamma 8 and beyond, and trees."""
+CHAINS = (1, 2, 3, 4, 6, 8)
+LENGTHS = (*CHAINS, 12, 16)
+"""Tokens of a target pass that are timed: chains, and trees, which are larger and dearer to time."""
 WIDE = 4
 """Tokens of a draft pass over a level of a tree."""
 CONTEXT = 64
@@ -34,7 +36,8 @@ class Passes:
 class Runner(Protocol):
     """A pair that is loaded."""
 
-    def passes(self, budget_s: float) -> Passes: ...
+    def passes(self, lengths: Sequence[int]) -> Passes:
+        """A few passes of each kind, quick enough to stand between runs. lengths: of the target's."""
 
     def run(self, walk: Walk, alpha: float, gamma: int) -> Timed:
         """Decode `walk`'s answer, plainly at gamma 0."""
@@ -80,21 +83,15 @@ class NativeRunner:
         self._engine.watch_drafter(self._wrapped)
         self._draft = open_model(pair.draft, draft_device or device, settings)
         self._silent = False
+        self._timing: tuple[ModelSequence, ModelSequence] | None = None
 
-    def passes(self, budget_s: float) -> Passes:
-        target, draft = self._engine.timing_sequence(), self._draft.sequence()
-        times = time_iterations(
-            target,
-            draft,
-            vocabulary=self._vocabulary,
-            lengths=LENGTHS,
-            context=CONTEXT,
-            repetitions=12,
-            budget_s=0.9 * budget_s,
-        )
-        alone = time_iterations(
-            draft, None, vocabulary=self._vocabulary, lengths=(WIDE,), context=CONTEXT, budget_s=0.1 * budget_s
-        )["target"]
+    def passes(self, lengths: Sequence[int]) -> Passes:
+        cold = self._timing is None
+        self._timing = self._timing or (self._engine.timing_sequence(), self._draft.sequence())
+        target, draft = self._timing
+        how: dict[str, Any] = {"vocabulary": self._vocabulary, "context": CONTEXT, "repetitions": 1, "warm_up": cold}
+        times = time_iterations(target, draft, lengths=lengths, **how)
+        alone = time_iterations(draft, None, lengths=(WIDE,), **how)["target"]
         return Passes(times["target"], times["draft"], alone[WIDE] / alone[1])
 
     def run(self, walk: Walk, alpha: float, gamma: int) -> Timed:
@@ -104,7 +101,7 @@ class NativeRunner:
 
     def close(self) -> None:
         self._engine.close()
-        del self._draft
+        del self._draft, self._timing
 
     def _wrapped(self, drafter: Drafter) -> Drafter:
         return _Silenced(drafter, lambda: self._silent)

@@ -1,9 +1,11 @@
 """What a speculative step takes and gives: a model of step times from passes, fitted to a few real steps.
 
 Notation: alpha, gamma, tau, c, v as everywhere here (Leviathan et al. 2023, eq. 1; there with v = 1).
-  seconds of a step = t_target(gamma + 1) + gamma draft passes + overhead        gamma 0: t_target(1) + plain overhead
+  seconds of a step = t_target(gamma + 1) + (gamma + alpha^gamma) draft passes + overhead
+                      gamma 0: t_target(1) + plain overhead
   speed-up = tau(alpha, gamma) * seconds(0) / seconds(gamma)
-The passes are timed alone; the two overheads are what real steps take beyond them, the engine's own time.
+Behind a step whose proposals were all accepted, chance alpha^gamma, the draft reads one token more: its own last. The
+passes are timed alone; the two overheads are what real steps take beyond them, the engine's own time, never below 0.
 """
 
 from __future__ import annotations
@@ -40,6 +42,11 @@ def alpha_of_rate(rate: float, gamma: int) -> float:
     return float(brentq(lambda alpha: (tau(alpha, gamma) - 1) / gamma - rate, 0.0, 1.0, xtol=1e-9))
 
 
+def all_accepted(alpha: float | Sequence[float], gamma: int) -> float:
+    """The chance that every one of `gamma` proposals is accepted; alpha as for `tau`."""
+    return tau(alpha, gamma) - tau(alpha, gamma - 1) if gamma else 1.0
+
+
 @dataclass(frozen=True)
 class StepModel:
     """Seconds. target: by n, a pass of the target over n tokens. draft: by g, g passes of the draft over a token each.
@@ -60,7 +67,7 @@ class StepModel:
     def v(self, n: int) -> float:
         return Costs(self.target).target(n) / self.target[1]
 
-    def drafting(self, gamma: int) -> float:
+    def drafting(self, gamma: float) -> float:
         """Seconds of gamma draft passes: between those timed on a straight line, beyond them by their last slope."""
         counts = [0, *sorted(self.draft)]
         seconds = [0.0, *(self.draft[count] for count in counts[1:])]
@@ -69,14 +76,15 @@ class StepModel:
         slope = (seconds[-1] - seconds[-2]) / (counts[-1] - counts[-2])
         return seconds[-1] + max(0.0, slope) * (gamma - counts[-1])
 
-    def seconds(self, gamma: int) -> float:
-        """Of a whole step."""
+    def seconds(self, gamma: int, alpha: float | Sequence[float] = 0.0) -> float:
+        """Of a whole step, on average."""
         if not gamma:
             return self.target[1] + self.plain_overhead
-        return Costs(self.target).target(gamma + 1) + self.drafting(gamma) + self.overhead
+        drafting = self.drafting(gamma + all_accepted(alpha, gamma))
+        return Costs(self.target).target(gamma + 1) + drafting + self.overhead
 
     def speedup(self, alpha: float | Sequence[float], gamma: int) -> float:
-        return tau(alpha, gamma) * self.seconds(0) / self.seconds(gamma)
+        return tau(alpha, gamma) * self.seconds(0) / self.seconds(gamma, alpha)
 
     def best_gamma(self, alpha: float | Sequence[float], gammas: Iterable[int] = GAMMAS) -> int:
         """The gamma with the highest speed-up; 0, plain decoding, where none is above 1."""
@@ -102,28 +110,62 @@ class StepModel:
 
 @dataclass(frozen=True)
 class Timed:
-    """A real run: steps after the prompt's, and their seconds. gamma 0: plain decoding; its alpha says nothing."""
+    """A real run: steps after the prompt's, and their seconds. gamma 0: plain decoding; its alpha says nothing. Runs of
+    one round are near one another in time."""
 
     alpha: float
     gamma: int
     tokens: int
     steps: int
     seconds: float
+    round: int = 0
 
 
-def fitted(model: StepModel, runs: Iterable[Timed]) -> StepModel:
-    """The overheads that fit: medians over runs of seconds a step less what the passes make of it. With no run of a
-    kind its overhead stays."""
+def beyond_passes(model: StepModel, runs: Iterable[Timed]) -> tuple[float | None, float | None]:
+    """Seconds that steps take beyond what passes make of them, plain ones and those with proposals: medians over runs.
+    Below 0 the passes took longer, timed alone, than whole steps did. None: no run of the kind."""
     bare = replace(model, overhead=0.0, plain_overhead=0.0)
     beyond: dict[bool, list[float]] = {False: [], True: []}
     for run in runs:
-        beyond[run.gamma > 0].append(run.seconds / run.steps - bare.seconds(run.gamma))
-    plain, speculative = beyond[False], beyond[True]
+        beyond[run.gamma > 0].append(run.seconds / run.steps - bare.seconds(run.gamma, run.alpha))
+    plain, speculative = (median(beyond[kind]) if beyond[kind] else None for kind in (False, True))
+    return plain, speculative
+
+
+def fitted(model: StepModel, runs: Iterable[Timed]) -> StepModel:
+    """The model with the overheads that fit best of those that can be: an engine takes no time back, so none is below
+    0. With no run of a kind its overhead stays."""
+    plain, speculative = beyond_passes(model, runs)
     return replace(
         model,
-        plain_overhead=median(plain) if plain else model.plain_overhead,
-        overhead=median(speculative) if speculative else model.overhead,
+        plain_overhead=model.plain_overhead if plain is None else max(0.0, plain),
+        overhead=model.overhead if speculative is None else max(0.0, speculative),
     )
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A step at one point as the model has it and as runs took it, seconds. error: modelled / measured - 1."""
+
+    alpha: float
+    gamma: int
+    modelled_s: float
+    measured_s: float
+
+    @property
+    def error(self) -> float:
+        return self.modelled_s / self.measured_s - 1
+
+
+def residuals(model: StepModel, runs: Iterable[Timed]) -> list[Residual]:
+    """One for each point of the runs: the median over them of seconds a step. Plain decoding is one point, alpha 0."""
+    found: dict[tuple[int, float], list[float]] = {}
+    for run in runs:
+        found.setdefault((run.gamma, run.alpha if run.gamma else 0.0), []).append(run.seconds / run.steps)
+    return [
+        Residual(alpha, gamma, model.seconds(gamma, alpha), median(seconds))
+        for (gamma, alpha), seconds in sorted(found.items())
+    ]
 
 
 @dataclass(frozen=True)
@@ -143,15 +185,19 @@ class Point:
 
 
 def compared(model: StepModel, runs: Sequence[Timed], fit_at: Iterable[tuple[float, int]]) -> list[Point]:
-    """Each measured point beside the model's. Speed-ups are of tokens a second over plain runs of the same session:
-    the median over rounds."""
-    plain = median(run.seconds / (run.tokens - 1) for run in runs if run.gamma == 0)
+    """Each measured point beside the model's. Speed-ups are of tokens a second over the plain runs of the same round,
+    so that a machine whose speed drifts drifts in both: the median over rounds."""
+    plain: dict[int, list[float]] = {}
+    for run in runs:
+        if not run.gamma:
+            plain.setdefault(run.round, []).append(run.seconds / (run.tokens - 1))
     found: dict[tuple[float, int], list[float]] = {}
     for run in runs:
         if run.gamma:
-            found.setdefault((run.alpha, run.gamma), []).append(run.seconds / (run.tokens - 1))
+            gain = median(plain[run.round]) * (run.tokens - 1) / run.seconds
+            found.setdefault((run.alpha, run.gamma), []).append(gain)
     fit = set(fit_at)
     return [
-        Point(alpha, gamma, model.speedup(alpha, gamma), plain / median(seconds), (alpha, gamma) not in fit)
-        for (alpha, gamma), seconds in sorted(found.items())
+        Point(alpha, gamma, model.speedup(alpha, gamma), median(gains), (alpha, gamma) not in fit)
+        for (alpha, gamma), gains in sorted(found.items())
     ]

@@ -55,6 +55,8 @@ def best_tree(model: StepModel, alpha: float, rho: float) -> Tree:
             deepest = max(level for _, level in taken)
             tau = 1 + sum(chance for chance, _ in taken)
             drafting = model.drafting(1) + (model.drafting(deepest) - model.drafting(1)) * max(1.0, model.wide)
+            through = sum(chance for chance, level in taken if level == deepest)  # then it reads one token more
+            drafting += through * (model.drafting(deepest + 1) - model.drafting(deepest))
             seconds = Costs(model.target).target(len(taken) + 1) + drafting + model.overhead
             found = Tree(len(taken), deepest, tau, tau * model.seconds(0) / seconds)
             if best is None or found.speedup > best.speedup:

@@ -116,16 +116,19 @@ def make_twin(
     progress: Progress = SILENT,
 ) -> Path:
     """One of the two, as `make_twins` writes it, into `out`: a target's files do not depend on alpha, so one goes with
-    the drafts of any. name: in place of the shape's own in the label."""
+    the drafts of any. name: in place of the shape's own in the label. Nothing is kept in memory for another twin."""
     out = Path(out)
     require_absent(out)
     vocabulary = synthetic_vocabulary(vocab)
     twin = _design(shape, role, vocabulary, alpha, seed, name)
-    with staged_directory(out, twin.bytes, progress) as staged:
-        _write_shown(twin, staged / role, vocabulary, progress)
-        for file in sorted((staged / role).iterdir()):
-            file.replace(staged / file.name)
-        (staged / role).rmdir()
+    try:
+        with staged_directory(out, twin.bytes, progress) as staged:
+            _write_shown(twin, staged / role, vocabulary, progress)
+            for file in sorted((staged / role).iterdir()):
+                file.replace(staged / file.name)
+            (staged / role).rmdir()
+    finally:
+        _pool.cache_clear()
     return out
 
 
@@ -236,8 +239,9 @@ def _blocks(twin: _Twin, tensor: Tensor, turning: Mapping[str, np.ndarray] | Non
                 yield _from_pool(draw, scale / math.sqrt(columns), count * columns).reshape(count, columns)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)  # the scales of one model
 def _pool(scale: float) -> np.ndarray:
+    """34 MB of normal numbers."""
     draw = np.random.default_rng(15)
     return np.asarray(draw.standard_normal(_POOL, dtype=np.float32) * np.float32(scale), dtype=DTYPE)
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from edgespec.telemetry import stop_upstream_reports
 
 from .assemble import SizeRow, quantize, quantize_pair
-from .cost import COMBINATIONS, measure_cost, rows_of
+from .cost import COMBINATIONS, measure_cost, require_held_out, rows_of
 from .formats import FORMATS, PRESETS
 from .plan import Request, check_request, foresee
 from .recipe import Options
@@ -41,6 +41,7 @@ __all__ = [
     "quantize",
     "quantize_pair",
     "read_texts",
+    "require_held_out",
     "rows_of",
     "sweep_pair",
 ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgespec.tuning.quality import log_softmax
+from edgespec.tuning.quality import log_chances
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def chances(text: Text, logits: np.ndarray) -> np.ndarray:
     rows = logits[start : start + len(answer)]
     if text.chances is None:
         return np.asarray(rows.argmax(-1) == answer, dtype=np.float64)
-    drafted = log_softmax(rows)[np.arange(len(answer)), answer]
+    drafted = log_chances(rows, answer)
     return np.asarray(np.exp(np.minimum(0.0, drafted - np.asarray(text.chances))))
 
 

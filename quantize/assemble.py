@@ -78,12 +78,14 @@ def quantize(
     asks: Sequence[Ask] = (),
     measure: Measure | None = None,
     measure_asked: bool = True,
+    require_text: Callable[[Pair], None] = lambda _: None,
     progress: Progress = SILENT,
 ) -> tuple[Pair, list[SizeRow], Made]:
     """Compress the pair at `pair_dir` into the new pair directory `out`.
 
     asks: what the target is asked for its own calibration text. measure: tells what it cost; measure_asked: whether a
-    user insists on it, else a lack of memory leaves it out and says so. Returns the pair, one row a model, and what the
+    user insists on it, else a lack of memory leaves it out and says so; require_text: refuses, of the pair that was
+    read, a text that cannot be measured on. Returns the pair, one row a model, and what the
     manifest says of this run. Tuned profiles are dropped: they were measured with other weights. Raises EdgespecError
     for whatever cannot be done, before a model loads; `out` appears whole or not at all.
     """
@@ -95,6 +97,8 @@ def quantize(
         pair, records, recipes = _planned(pair_dir, request, preset, bool(asks), progress)
         if measure is not None and not _measurable(records, recipes, measure_asked, progress):
             measure = None
+        if measure is not None:
+            require_text(pair)
         with progress.task(f"checking '{pair_dir}'"):
             Pair.open(pair_dir)
         need_bytes = sum(estimate(records[role], recipes[role]) for role in records)
@@ -110,7 +114,7 @@ def quantize(
                 with PeakMemory() as measuring:
                     cost = measure(pair, Pair(staged, manifest), progress)
                 cost = {**cost, "measuring_peak_anonymous_bytes": measuring.anonymous_bytes}
-                peak.anonymous_bytes = max(peak.anonymous_bytes, measuring.anonymous_bytes)  # they look in turn
+                peak.include(measuring)
             this = Made(
                 command=described_command(pair_dir, request),
                 versions=installed_versions("nncf", "optimum-intel"),

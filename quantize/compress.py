@@ -24,8 +24,8 @@ from .lean import lean_compression
 from .recipe import Recipe
 from .scratch import scratch_folder
 
-SCRATCH = ".weights"
-"""Folder beside a model while it is compressed; gone before its pair appears."""
+SCRATCH = "weights"
+"""Name of the scratch folder beside a model while it is compressed."""
 
 
 class GroupSizeError(EdgespecError):
@@ -54,7 +54,7 @@ def compress_ir(
     calibration inputs. dq_group: dynamic quantization group to store in the model. Raises EdgespecError when NNCF
     cannot do it or did something else.
     """
-    with scratch_folder(out.parent / SCRATCH) as scratch, _quiet(), lean_compression(scratch):
+    with scratch_folder(out.parent, SCRATCH) as scratch, _quiet(), lean_compression(scratch):
         _compress_and_save(xml, out, recipe, preset, group_size, samples, dq_group)
     check_ir(out)
     precision = weight_precision(out)

@@ -27,7 +27,7 @@ from edgespec.settings import EXACT
 from .acceptance import Acceptance, Text, accepted_by
 from .reading import Quality, Reader, Reference
 from .scratch import scratch_folder
-from .texts import WINDOW_TOKENS, Ask, Tokens, Windows, windows
+from .texts import FEWEST_TOKENS, WINDOW_TOKENS, Ask, Tokens, Windows, windows
 
 GAMMA = 3
 NEW_TOKENS = 64
@@ -37,6 +37,7 @@ CHECKED = 3
 """Texts decoded for real, to hold the computed acceptance against."""
 COMBINATIONS = ("fp/fp", "q/fp", "fp/q", "q/q")
 """Target/draft, uncompressed or compressed."""
+_NO_TEXT = "there is no text to measure the cost on; give --eval-text FILE, or --no-cost"
 _MODES = {"acceptance": False, "acceptance_temperature_1": True}
 """Key in the document, and whether the answers were sampled."""
 
@@ -56,8 +57,24 @@ def held_out(pair: Pair, asks: Sequence[Ask], seed: int) -> Windows:
     """The windows that cost is measured on. Raises EdgespecError when there are none."""
     found = windows(Tokens(pair.target), asks, WINDOWS, WINDOW_TOKENS, seed)
     if found is None:
-        raise EdgespecError("there is no text to measure the cost on; give --eval-text FILE, or --no-cost")
+        raise EdgespecError(_NO_TEXT)
     return found
+
+
+def require_held_out(pair: Pair, asks: Sequence[Ask], source: Path | None) -> None:
+    """Refuse text that cost cannot be measured on: of the user's file `source` (None: packaged prompts) one text has to
+    fill the shortest window. It takes the tokenizer and no model."""
+    tokens = Tokens(pair.target)
+    if any(tokens.reach(ask, 2 if source is None else FEWEST_TOKENS) for ask in asks):
+        return
+    if source is None:
+        raise EdgespecError(_NO_TEXT)
+    longest = max((len(tokens.encode(ask)) for ask in asks), default=0)
+    what = "the longest text of" if len(asks) > 1 else "the text of"
+    raise EdgespecError(
+        f"{what} '{source}' has {longest} tokens, and at least {FEWEST_TOKENS} in one text are needed to measure the "
+        "cost on; give --eval-text a longer one, or leave it out for packaged prompts"
+    )
 
 
 def logits_bytes(vocabulary: int) -> int:
@@ -86,10 +103,10 @@ def measure_cost(
     passes = 5 if "target" in changed else 3
     passes += (3 if "draft" in changed else 2) if drafted else 0
     with (
-        scratch_folder(after.root / ".logits") as scratch,
+        scratch_folder(after.root, "logits") as scratch,
         progress.task("measuring what it cost", total=passes * len(text.ids)) as task,
     ):
-        with scratch_folder(scratch / "target") as logits:  # gone before the draft's are written
+        with scratch_folder(scratch, "target") as logits:  # gone before the draft's are written
             found, answers = _targets(before, after, text.ids, width, max_new_tokens, seed, logits, task)
         document: dict[str, Any] = {"quality": {"target": found}}
         if drafted:

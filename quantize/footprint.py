@@ -9,14 +9,15 @@ from collections.abc import Mapping
 
 from edgespec.ir import IR_FILES
 from edgespec.pair import ModelRecord, Role
+from edgespec.tuning.quality import WORKING_BYTES
 
 from .cost import NEW_TOKENS
 from .formats import FORMATS, Format
 from .recipe import Recipe
 from .texts import WINDOW_TOKENS
 
-PROCESS_BYTES = 300_000_000
-"""Python, OpenVINO and this program, once."""
+PROCESS_BYTES = 300_000_000 + WORKING_BYTES
+"""Python, OpenVINO and this program, once, with what comparing logits takes beside them."""
 MODEL_BYTES = 100_000_000
 """Of each model beside its weights and its logits: the graph, activations, a cache of some hundred tokens."""
 _PER_BYTE = 1.05

@@ -18,12 +18,9 @@ from edgespec.engine.stateful import StatefulModel
 from edgespec.errors import EdgespecError
 from edgespec.progress import Task
 from edgespec.settings import EXACT
-from edgespec.tuning.quality import log_softmax
+from edgespec.tuning.quality import compared, log_chances, log_softmax, row_blocks
 
 from .acceptance import Text, chances
-
-_ROWS = 32
-"""Rows of logits looked at together: one may have 260,000 columns."""
 
 
 @dataclass(frozen=True)
@@ -96,21 +93,18 @@ class Reference:
             stored = np.load(path, mmap_mode="r")
             mine = stored if reader is None else reader.logits(text.ids)
             _require_finite(mine, "uncompressed" if reader is None else "compressed")
-            for start in range(0, len(stored), _ROWS):
-                p, q = log_softmax(stored[start : start + _ROWS]), log_softmax(mine[start : start + _ROWS])
-                same += int((p.argmax(-1) == q.argmax(-1)).sum())
-                divergence += float((np.exp(p) * (p - q)).sum())
-                stop = min(start + _ROWS, len(text.prompt) - 1)
-                if stop > start:
-                    following = np.asarray(text.prompt[start + 1 : stop + 1])
-                    surprise -= float(q[np.arange(stop - start), following].sum())
+            agreeing, divergent = compared(stored, mine)
+            same += agreeing
+            divergence += divergent
+            following = np.asarray(text.prompt[1:])
+            surprise -= float(log_chances(mine[: len(following)], following).sum())
             positions += len(stored)
-            written += len(text.prompt) - 1
+            written += len(following)
             task.advance()
         return Quality(same / positions, divergence / positions, float(np.exp(surprise / max(1, written))), positions)
 
 
 def _require_finite(logits: np.ndarray, which: str) -> None:
-    if not all(np.isfinite(logits[start : start + _ROWS]).all() for start in range(0, len(logits), _ROWS)):
+    if not all(np.isfinite(logits[rows]).all() for rows in row_blocks(logits)):
         what = "export it with --dtype bf16" if which == "uncompressed" else "choose another format, such as int8"
         raise EdgespecError(f"the {which} model computes NaN or infinity, so nothing can be compared with it; {what}")

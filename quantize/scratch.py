@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgespec.staging import let_go, remove_folder
+from edgespec.staging import SCRATCH_MARK, let_go, remove_folder
 
 
 @contextmanager
-def scratch_folder(path: Path) -> Iterator[Path]:
-    """A new folder at `path` while the block runs. One that cannot be removed stays where it is, inside a staged
-    directory, which is refused or removed as a whole later; it turns no success into a failure."""
+def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
+    """A new folder in `parent`, named as a scratch folder, while the block runs. One that cannot be removed turns no
+    success into a failure: no manifest names what is in it, and staged_directory tries again at its end."""
+    path = parent / f"{SCRATCH_MARK}{name}"
     path.mkdir()
     try:
         yield path

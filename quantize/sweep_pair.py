@@ -22,7 +22,7 @@ from edgespec.staging import require_absent, staged_directory, write_atomically
 from . import sweep
 from .assemble import compress_model, copy_files, described_command, records_of, require_floating
 from .compress import require_packages
-from .cost import NEW_TOKENS, held_out, logits_bytes, shared_vocabulary
+from .cost import NEW_TOKENS, held_out, logits_bytes, require_held_out, shared_vocabulary
 from .footprint import PROCESS_BYTES, open_bytes
 from .formats import FORMATS, Preset
 from .front import drawing
@@ -85,15 +85,17 @@ def sweep_pair(
     request: Request,
     *,
     asks: Sequence[Ask],
+    source: Path | None = None,
     max_new_tokens: int = NEW_TOKENS,
     min_agreement: float = MIN_AGREEMENT,
     progress: Progress = SILENT,
 ) -> tuple[Pair, list[Combination], Path, Made]:
     """Try the formats that make sense on `request.device`, and keep the best combination as the new pair `out`.
 
-    asks: held-out text. min_agreement: share of top-1 tokens in which the winner's target must agree with the
-    uncompressed one. Returns the pair, all combinations (fastest first), the drawing's path (beside the pair), and what
-    the manifest says. Raises EdgespecError; `out` appears whole or not at all.
+    asks: held-out text; source: the user's file that it is from. min_agreement: share of top-1 tokens in which the
+    winner's target must agree with the uncompressed one. Returns the pair, all combinations (fastest first), the
+    drawing's path (beside the pair), and what the manifest says. Raises EdgespecError; `out` appears whole or not at
+    all.
     """
     out = Path(out)
     started = time.perf_counter()
@@ -105,15 +107,18 @@ def sweep_pair(
     require_packages()
     device = measuring_device(request.device, progress)
     with PeakMemory() as peak:
-        pair, records = _opened(pair_dir, request, progress)
+        pair, records = _opened(pair_dir, request)
         plan = _planned(records, request.device, preset)
         _require_memory(plan)
         progress.say(plan.told(heats := plan.heats()))
+        require_held_out(pair, asks, source)
+        with progress.task(f"checking '{pair_dir}'"):
+            Pair.open(pair_dir)
         text = held_out(pair, asks, request.seed)
         progress.say(f"formats are compared on {text.described}, held out")
         need = sum(estimate(records[role], recipe) for (role, _), recipe in plan.recipes.items())
         with staged_directory(out, need + logits_bytes(shared_vocabulary(pair)), progress) as staged:
-            with scratch_folder(staged / ".sweep") as tried:
+            with scratch_folder(staged, "sweep") as tried:
                 models = _compressed(pair, records, plan, preset, tried, progress)
                 if len(now := plan.heats()) != len(heats):
                     progress.say(f"free memory has changed since: {plan.told(now)}")
@@ -134,8 +139,9 @@ def sweep_pair(
     return Pair(out, manifest), found, plot, this
 
 
-def _opened(pair_dir: str | Path, request: Request, progress: Progress) -> tuple[Pair, dict[Role, ModelRecord]]:
-    """The pair, whole and uncompressed. Raises EdgespecError also for a draft whose acceptance cannot be computed."""
+def _opened(pair_dir: str | Path, request: Request) -> tuple[Pair, dict[Role, ModelRecord]]:
+    """The uncompressed pair; no hash is looked at yet. Raises EdgespecError also for a draft whose acceptance cannot be
+    computed."""
     pair = Pair.open(pair_dir, verify=False)
     records = records_of(pair, request)
     require_floating(pair, dict.fromkeys(records, FORMATS["int8"]))
@@ -144,8 +150,6 @@ def _opened(pair_dir: str | Path, request: Request, progress: Progress) -> tuple
             "the draft is an EAGLE head, whose acceptance cannot be computed without its target's hidden states; "
             "quantize the formats one by one and compare them with edgespec bench"
         )
-    with progress.task(f"checking '{pair_dir}'"):
-        Pair.open(pair_dir)
     return pair, records
 
 
@@ -200,7 +204,7 @@ def _judged(
     progress: Progress,
 ) -> list[Combination]:
     """All combinations, with what real decoding takes of the best."""
-    with scratch_folder(tried / "logits") as scratch:
+    with scratch_folder(tried, "logits") as scratch:
         found = sweep.judge(
             pair,
             models,

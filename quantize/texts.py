@@ -69,6 +69,17 @@ class Tokens:
             text = self._tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True)
         return [token for piece in _pieces(text) for token in self._ids(piece)]
 
+    def reach(self, ask: Ask, enough: int) -> bool:
+        """Whether a text has `enough` tokens; no more of it is read than that takes."""
+        if ask.chat:  # what a user says is short, and its template counts
+            return len(self.encode(ask)) >= enough
+        found = 0
+        for piece in _pieces(ask.text):
+            found += len(self._ids(piece))
+            if found >= enough:
+                return True
+        return False
+
     def _ids(self, text: str, special: bool = False) -> list[int]:
         text = text.encode("utf-8", errors="replace").decode("utf-8")  # a lone surrogate is no text
         return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=special).input_ids.data[0]]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
+import os
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,18 +18,15 @@ import pytest
 from edgespec import resources
 from edgespec.errors import EdgespecError
 from edgespec.resources import (
-    LONGEST_S,
-    SAMPLE_S,
-    WATCHER_SHARE,
     DiskNeed,
     PeakMemory,
     anonymous_bytes,
     available_memory_bytes,
-    pause_s,
     require_disk,
     require_disks,
     require_memory,
 )
+from edgespec.watcher import LONGEST_S, SAMPLE_S, WATCHER_SHARE, pause_s
 
 Usage = namedtuple("Usage", "total used free")
 MB = 1_000_000
@@ -51,6 +51,30 @@ def test_the_peak_stays_after_the_memory_is_given_back() -> None:
     assert used_now() < peak.anonymous_bytes - 200 * MB
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="there the peak of a moment without the interpreter is not seen")
+def test_a_peak_while_native_code_keeps_the_interpreter_is_seen() -> None:
+    """The C library's memset, called so that the interpreter is kept, and no switch of threads between two calls."""
+    address = ctypes.cast(ctypes.memset, ctypes.c_void_p).value
+    assert address is not None
+    memset = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)(address)
+    before = used_now()
+    with PeakMemory() as peak:
+        assert peak.anonymous_bytes < before + 100 * MB  # whoever watches is up
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(1000.0)
+        try:
+            block = bytearray(300 * MB)
+            into = ctypes.addressof(ctypes.c_char.from_buffer(block))
+            until = time.monotonic() + 3 * LONGEST_S
+            while time.monotonic() < until:
+                memset(into, 1, len(block))
+            del block
+        finally:
+            sys.setswitchinterval(usual)
+    assert 285 * MB <= peak.anonymous_bytes - before < 500 * MB
+    assert used_now() < peak.anonymous_bytes - 200 * MB
+
+
 def test_memory_of_processes_it_starts_counts() -> None:
     code = "import sys; block = bytearray(b'1') * 200_000_000; print('ready', flush=True); sys.stdin.read()"
     before = used_now()
@@ -63,13 +87,71 @@ def test_memory_of_processes_it_starts_counts() -> None:
     assert peak.anonymous_bytes - before > 190 * MB
 
 
+def test_watchers_are_not_counted_and_end_with_what_they_watch() -> None:
+    """A process that watches, inside its own watch, and is then killed."""
+    code = (
+        "import sys\n"
+        "from edgespec.resources import PeakMemory, _Beside\n"
+        "with PeakMemory() as outer, PeakMemory() as inner:\n"
+        "    print(outer.anonymous_bytes, inner.anonymous_bytes, *_Beside.running, flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    watched = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ
+    )
+    assert watched.stdout is not None
+    outer, inner, *pids = map(int, watched.stdout.readline().split())
+    assert abs(outer - inner) < 4 * MB  # a watcher has 5 to 10
+    beside = [psutil.Process(pid) for pid in pids]
+    assert len(beside) == (2 if sys.platform == "linux" else 0)
+    watched.kill()
+    watched.communicate()
+    _, alive = psutil.wait_procs(beside, timeout=20)
+    assert not alive
+
+
+def test_without_an_interpreter_to_start_the_thread_alone_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/opt/app/chatter")  # a frozen app, which knows no -I
+    with PeakMemory() as peak:
+        assert not resources._Beside.running
+        assert peak.anonymous_bytes > MB
+    monkeypatch.undo()
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    with PeakMemory() as peak:
+        assert peak.anonymous_bytes > MB
+
+
+def refused(*_: object, **__: object) -> None:
+    raise BlockingIOError("no process is to be had")
+
+
+def test_a_watcher_that_is_gone_is_done_without() -> None:
+    with PeakMemory() as peak:
+        for pid in resources._Beside.running:
+            psutil.Process(pid).kill()
+        assert peak.anonymous_bytes > MB
+    assert not resources._Beside.running
+
+
+def test_on_windows_the_systems_own_peak_counts_when_it_rose(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = iter([700 * MB, 700 * MB, 900_000 * MB, 900_000 * MB])
+    monkeypatch.setattr(resources, "_peak_of_system", lambda _: next(peaks, 900_000 * MB))
+    with PeakMemory() as peak:
+        first = peak._seen
+    assert first < 400_000 * MB
+    assert peak.anonymous_bytes == 900_000 * MB
+    with PeakMemory() as peak:  # what it was before is not this block's
+        pass
+    assert peak.anonymous_bytes < 400_000 * MB
+
+
 def test_the_watcher_reads_this_process_often_and_the_machine_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     listings: list[int] = []
     children_of = resources.children_of
     monkeypatch.setattr(resources, "children_of", lambda process: listings.append(1) or children_of(process))
     with PeakMemory() as peak:
-        peak.anonymous_bytes = 0
-        while peak.anonymous_bytes == 0:  # the watcher looked
+        peak._seen = 0
+        while peak._seen == 0:  # the thread looked
             pass
         assert len(listings) == 1  # at the beginning only
     assert len(listings) == 2

@@ -15,7 +15,16 @@ from edgespec import resources, staging
 from edgespec.errors import EdgespecError
 from edgespec.progress import Silent
 from edgespec.resources import DiskNeed
-from edgespec.staging import remove_abandoned, remove_folder, replace, staged_directory, write_atomically
+from edgespec.staging import (
+    PARTIAL_MARK,
+    SCRATCH_MARK,
+    files_below,
+    remove_abandoned,
+    remove_folder,
+    replace,
+    staged_directory,
+    write_atomically,
+)
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -183,6 +192,14 @@ def test_a_folder_that_stays_open_is_named_and_the_failure_stays_what_it_was(
         raise ValueError("it failed")
     (left,) = tmp_path.iterdir()
     assert said == [f"'{left}' is held open and stays; the next run to 'out' deletes it"]
+
+
+def test_files_of_scratch_and_half_built_folders_are_no_part_of_what_is_below(tmp_path: Path) -> None:
+    names = ["b", "a", "sub/c", f"sub/{SCRATCH_MARK}logits/0.npy", f"{SCRATCH_MARK}weights/deep/0.bin"]
+    for name in [*names, f".small{PARTIAL_MARK}1-2/target/x"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert [path.relative_to(tmp_path).as_posix() for path in files_below(tmp_path)] == ["a", "b", "sub/c"]
 
 
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:

@@ -83,7 +83,10 @@ def run(
     ] = None,
     cost: Annotated[
         bool | None,
-        typer.Option(help="Measure agreement, KL, perplexity, acceptance. [default: for pairs up to 2 GB of weights]"),
+        typer.Option(
+            help="Measure agreement, KL, perplexity, acceptance; the uncompressed pair has to fit in memory. "
+            "[default: for pairs up to 2 GB of weights]"
+        ),
     ] = None,
     eval_text: Annotated[
         Path | None,
@@ -161,7 +164,7 @@ def run(
     if sweep:
         texts = held_out or _packaged(stage, pair, held_out=True)
         agreement = stage.MIN_AGREEMENT if min_agreement is None else min_agreement
-        _sweep(terminal, stage, pair, output, request, texts, agreement)
+        _sweep(terminal, stage, pair, output, request, texts, eval_text, agreement)
         return
 
     weights = _weight_bytes(pair)
@@ -178,6 +181,7 @@ def run(
         asks=_packaged(stage, pair, held_out=False),
         measure=measure if measured else None,
         measure_asked=cost is True or eval_text is not None,
+        require_text=lambda read: stage.require_held_out(read, texts, eval_text),
         progress=terminal,
     )
     if not measured and cost is None:
@@ -288,10 +292,11 @@ def _sweep(
     output: Path,
     request: Any,
     texts: list[Any],
+    source: Path | None,
     min_agreement: float,
 ) -> None:
     made, found, plot, record = stage.sweep_pair(
-        pair, output, request, asks=texts, min_agreement=min_agreement, progress=terminal
+        pair, output, request, asks=texts, source=source, min_agreement=min_agreement, progress=terminal
     )
     winner = next(one for one in found if one.winner)
     if not terminal.json_output:

@@ -77,15 +77,17 @@ def time_iterations(
     repetitions: int = 10,
     budget_s: float = 45.0,
     seed: int = 0,
+    warm_up: bool = True,
 ) -> dict[Role, dict[int, float]]:
-    """What `measure_passes` does, on models that are open already."""
+    """What `measure_passes` does, on models that are open already. warm_up: a repetition before those that count; for
+    models that have just made such passes it is not needed."""
     draw = np.random.default_rng(seed)
     times: dict[Role, dict[int, list[float]]] = {"target": {n: [] for n in sorted({1, *lengths})}}
     if draft is not None:
         times["draft"] = {n - 1: [] for n in times["target"] if n > 1}
 
     begun = time.perf_counter()
-    for repetition in range(repetitions + 1):  # the first is a warm-up
+    for repetition in range(0 if warm_up else 1, repetitions + 1):
         if repetition > FEWEST and time.perf_counter() - begun > budget_s:
             break
         for sequence in (target, draft) if draft else (target,):

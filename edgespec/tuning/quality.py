@@ -6,7 +6,7 @@ compared. So one rounding that tips one token does not count for all that follow
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,11 @@ CHUNK = 4
 passes that read it back, and a pass a token would take four times as long."""
 PROMPT_PLACES = 32
 """Places at the end of a prompt that are compared too; there the text is a person's, not the model's."""
+BLOCK_ELEMENTS = 1 << 20
+"""Logits that are widened to f64 at once, 8 MB an array: four rows of a vocabulary of 262,144. All rows of a text at
+once took 0.67 GB there."""
+WORKING_BYTES = 4 * 8 * BLOCK_ELEMENTS
+"""Of comparing logits, at most: both distributions of a block, and what numpy makes on the way."""
 
 
 @dataclass(frozen=True)
@@ -63,24 +68,50 @@ def forced_logits(
 
 
 def distance(exact: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """(share of places whose likeliest token is the same, mean KL(exact, other) in nats); logits [places, vocabulary].
-
-    Places are taken in blocks, so that a large vocabulary needs no second copy of everything.
-    """
+    """(share of places whose likeliest token is the same, mean KL(exact, other) in nats); logits
+    [places, vocabulary]."""
     if exact.shape != other.shape or not len(exact):
         raise EdgespecError(f"logits of shape {other.shape} cannot be compared with those of shape {exact.shape}")
-    agreeing, divergence = 0, 0.0
-    for start in range(0, len(exact), 64):
-        p, q = (log_softmax(part[start : start + 64]) for part in (exact, other))
-        agreeing += int((p.argmax(-1) == q.argmax(-1)).sum())
-        divergence += float((np.exp(p) * (p - q)).sum())
+    agreeing, divergence = compared(exact, other)
     if not np.isfinite(divergence):
         return agreeing / len(exact), float("inf")
     return agreeing / len(exact), max(0.0, divergence) / len(exact)
 
 
+def compared(exact: np.ndarray, other: np.ndarray) -> tuple[int, float]:
+    """(places whose likeliest token is the same, sum of KL(exact, other) over places in nats); logits [places,
+    vocabulary] of one shape. Holds WORKING_BYTES beside them at most, whatever their size."""
+    agreeing, divergence = 0, 0.0
+    for rows in row_blocks(exact):
+        p = log_softmax(exact[rows])
+        q = log_softmax(other[rows])
+        agreeing += int((p.argmax(-1) == q.argmax(-1)).sum())
+        np.subtract(p, q, out=q)
+        np.exp(p, out=p)
+        divergence += float(np.vdot(p, q))
+    return agreeing, divergence
+
+
+def log_chances(logits: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """Log-probability f64 [places] of one token at each place; logits [places, vocabulary]. Holds WORKING_BYTES beside
+    them at most."""
+    found = np.empty(len(tokens))
+    for rows in row_blocks(logits):
+        own = np.asarray(tokens[rows])
+        found[rows] = log_softmax(logits[rows])[np.arange(len(own)), own]
+    return found
+
+
+def row_blocks(logits: np.ndarray) -> Iterator[slice]:
+    """The rows of logits [places, vocabulary] in blocks of BLOCK_ELEMENTS, at least a row each."""
+    at_once = max(1, BLOCK_ELEMENTS // logits.shape[-1])
+    for start in range(0, len(logits), at_once):
+        yield slice(start, min(start + at_once, len(logits)))
+
+
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """f64, over the last axis."""
-    wide = np.asarray(logits, np.float64)
-    shifted = wide - wide.max(-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
+    """f64, over the last axis: the result, and for a while one array of its size."""
+    shifted = np.array(logits, np.float64)
+    shifted -= shifted.max(-1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return shifted

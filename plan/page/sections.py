@@ -10,7 +10,7 @@ from edgespec.page.curves import Point, Series, curves
 from edgespec.page.drawing import TIMES
 from edgespec.page.markup import DASH, Html, figure, folded, number, part, section, table
 
-from ..answers import CONTEXT, MAP_ALPHAS, gamma_steps
+from ..answers import CONTEXT, MAP_ALPHAS, doubts, gamma_steps
 from ..step_model import GAMMAS
 from .charts import Place, surface
 
@@ -169,13 +169,14 @@ def validation(document: Document) -> Html:
     words = (
         f"{held['within_10_percent']} of {held['points']} held-back points are within 10 %. " if held["points"] else ""
     )
+    words = " ".join([*doubts(document), words])
     return section(
         "validation",
         "Predicted and measured",
         words
         + "Real speculative runs with twins, native engine, greedy, plain decoding among them; answers are those whose "
-        "tau is the expected one, so acceptance does not scatter the speed-up. Passes are timed; the time of a step "
-        "beyond them is fitted to the points that say so.",
+        "tau is the expected one, so acceptance does not scatter the speed-up. Passes are timed between the runs; the "
+        "time of a step beyond them is fitted to the points that say so, and is never below 0.",
         table(("draft", "alpha", "gamma", "predicted", "measured", "error", ""), rows, about="predicted and measured"),
     )
 

@@ -26,7 +26,7 @@ def document(**more: Any) -> dict[str, Any]:
     for spec in make_drafts(SHAPES, TARGET, "int8"):
         real = model(spec.name, 1.05)  # what runs take: a little more than what was timed
         points = [(0.7, 0), *FIT_AT, *HELD_BACK]
-        runs = [Timed(a, g, 1 + round(100 * tau(a, g)), 100, 100 * real.seconds(g)) for a, g in points]
+        runs = [Timed(a, g, 1 + round(100 * tau(a, g)), 100, 100 * real.seconds(g, a)) for a, g in points]
         own = model(spec.name)
         bytes_held = 2 * spec.layout.parameters
         drafts.append(

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgespec.plan.step_model import GAMMAS, StepModel, Timed, alpha_of_rate, compared, fitted, tau
+from edgespec.plan.step_model import (
+    GAMMAS,
+    StepModel,
+    Timed,
+    alpha_of_rate,
+    beyond_passes,
+    compared,
+    fitted,
+    residuals,
+    tau,
+)
 from edgespec.plan.trees import best_tree, grown, rho_needed
 
 IDEAL = StepModel({1: 1.0, 2: 1.0}, {1: 0.1, 2: 0.2})  # a pass takes 1 s whatever its length, a draft pass 0.1
@@ -36,14 +46,16 @@ def test_published_rates_are_not_alphas(rate: float, alpha: float) -> None:
 @settings(deadline=None)
 @given(alpha=st.floats(0.05, 0.95), gamma=st.integers(1, 8))
 def test_with_free_verification_it_is_the_usual_formula(alpha: float, gamma: int) -> None:
-    assert IDEAL.speedup(alpha, gamma) == pytest.approx(tau(alpha, gamma) / (1 + 0.1 * gamma))
+    passes = gamma + alpha**gamma  # one more behind a full acceptance
+    assert IDEAL.speedup(alpha, gamma) == pytest.approx(tau(alpha, gamma) / (1 + 0.1 * passes))
     assert IDEAL.c == pytest.approx(0.1)
 
 
 def test_break_even_is_where_nothing_is_gained() -> None:
-    """v = 1: at gamma 1 (1 + alpha) / (1 + c) is 1 at alpha = c (Leviathan, corollary 3.9)."""
-    assert IDEAL.breakeven(1) == pytest.approx(0.1, abs=1e-4)
-    assert IDEAL.breakeven() == pytest.approx(0.1, abs=1e-4)
+    """v = 1: at gamma 1 (1 + alpha) / (1 + c) is 1 at alpha = c (Leviathan, corollary 3.9); with the pass that a full
+    acceptance adds, (1 + alpha) / (1 + c (1 + alpha)) at alpha = c / (1 - c)."""
+    assert IDEAL.breakeven(1) == pytest.approx(0.1 / 0.9, abs=1e-4)
+    assert IDEAL.breakeven() == pytest.approx(0.1 / 0.9, abs=1e-4)
     assert IDEAL.breakeven(8) is not None and IDEAL.breakeven(8) > IDEAL.breakeven(1)  # type: ignore[operator]
     assert StepModel({1: 1.0, 2: 1.5}, {1: 2.0}).breakeven() is None
     dear = StepModel({1: 1.0, 2: 1.5}, {1: 2.0})
@@ -61,7 +73,7 @@ def test_the_best_gamma_is_the_best(alpha: float) -> None:
 def test_fitting_finds_the_overheads_and_leaves_held_back_points_alone() -> None:
     true = StepModel({1: 1.0, 2: 1.1, 8: 1.7}, {1: 0.1, 3: 0.3, 7: 0.7}, overhead=0.05, plain_overhead=0.02)
     points = [(0.0, 0), (0.7, 1), (0.7, 4), (0.8, 3), (0.5, 2)]
-    runs = [Timed(a, g, 1 + round(1000 * tau(a, g)), 1000, 1000 * true.seconds(g)) for a, g in points]
+    runs = [Timed(a, g, 1 + round(1000 * tau(a, g)), 1000, 1000 * true.seconds(g, a)) for a, g in points]
     found = fitted(StepModel(true.target, true.draft), runs[:3])
     assert (found.overhead, found.plain_overhead) == (pytest.approx(0.05), pytest.approx(0.02))
     compared_points = compared(found, runs, [(0.7, 1), (0.7, 4)])
@@ -72,6 +84,39 @@ def test_fitting_finds_the_overheads_and_leaves_held_back_points_alone() -> None
     runs[3] = Timed(0.8, 3, 1 + round(1000 * tau(0.8, 3)), 1000, 2 * runs[3].seconds)
     worse = compared(fitted(StepModel(true.target, true.draft), runs[:3]), runs, [(0.7, 1), (0.7, 4)])
     assert worse[3].error == pytest.approx(1.0, abs=0.01), "an error is shown, not fitted away"
+
+
+def test_no_overhead_below_zero_is_fitted_and_what_is_left_is_told() -> None:
+    """A plan of a 3.8 B target once took -112 ms for an overhead, and predicted with it."""
+    passes = StepModel({1: 0.172, 2: 0.322, 6: 0.397}, {1: 0.008, 4: 0.022})
+    runs = [Timed(0.7, 0, 18, 17, 17 * 0.176), Timed(0.7, 1, 18, 10, 1.98), Timed(0.7, 4, 23, 8, 2.28)]
+    plain, speculative = beyond_passes(passes, runs)
+    assert plain == pytest.approx(0.004) and speculative is not None and speculative < -0.1
+    found = fitted(passes, runs)
+    assert found.overhead == 0 and found.plain_overhead == pytest.approx(0.004)
+    steps = residuals(found, runs)
+    assert [(step.alpha, step.gamma) for step in steps] == [(0.0, 0), (0.7, 1), (0.7, 4)]
+    assert steps[0].error == pytest.approx(0) and steps[1].measured_s == pytest.approx(0.198)
+    assert steps[1].error == pytest.approx((0.322 + 0.008 + 0.7 * (0.022 - 0.008) / 3) / 0.198 - 1)
+
+
+def test_behind_a_full_acceptance_the_draft_reads_its_own_last_token_too() -> None:
+    model = StepModel({1: 1.0, 8: 1.0}, {1: 0.1, 8: 0.8})
+    assert model.seconds(2, 0.5) == pytest.approx(1.0 + 0.1 * (2 + 0.25))
+    assert model.seconds(2, [0.5, 0.8]) == pytest.approx(1.0 + 0.1 * (2 + 0.4))
+    assert model.seconds(3, 1.0) == pytest.approx(1.4) and model.seconds(0, 0.9) == 1.0
+
+
+def test_a_speed_up_is_over_the_plain_runs_of_its_own_round() -> None:
+    """The second round ran at half the speed."""
+    model = StepModel({1: 1.0, 2: 1.0}, {1: 0.0})
+    runs = [
+        Timed(0.7, gamma, 18, 10 if gamma else 17, slow * (10.0 if gamma else 17.0), number)
+        for number, slow in enumerate((1.0, 2.0))
+        for gamma in ((0, 1) if number == 0 else (0, 0, 1))
+    ]
+    (point,) = compared(model, runs, [])
+    assert point.measured_speedup == pytest.approx(1.7) == point.predicted_speedup
 
 
 def test_passes_between_and_beyond_the_timed_ones() -> None:

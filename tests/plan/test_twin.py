@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from edgespec.errors import EdgespecError
-from edgespec.plan import llama_shape, make_twins
+from edgespec.plan import llama_shape, make_twin, make_twins
 from edgespec.plan.cycle import draft_cycle, target_cycle
 from edgespec.plan.layout import FAMILIES
 from edgespec.plan.tokenizer import synthetic_vocabulary
+from edgespec.plan.twin import _pool
 from edgespec.twins import read_twin
 
 VOCAB = 1024
@@ -110,3 +111,17 @@ def test_what_cannot_be_made_is_refused_and_leaves_nothing(
     with pytest.raises(EdgespecError, match=sentence):
         make_twins(shape("llama", 1, 64, False), draft, alpha, tmp_path / "twins", vocab=vocab)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_numbers_that_weights_are_cut_from_are_not_kept(tmp_path: Path) -> None:
+    make_twin("1x64", "target", 0.5, tmp_path / "twin", vocab=700)
+    assert _pool.cache_info().currsize == 0 < _pool.cache_info().maxsize
+    with pytest.raises(OSError, match="no room"), pytest.MonkeyPatch.context() as patched:
+        patched.setattr("edgespec.plan.twin.write_index", _refused)
+        make_twin("1x64", "target", 0.5, tmp_path / "other", vocab=700)
+    assert _pool.cache_info().currsize == 0
+
+
+def _refused(*_: Any) -> None:
+    assert _pool.cache_info().currsize > 0
+    raise OSError("no room")

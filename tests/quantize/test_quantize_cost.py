@@ -7,6 +7,7 @@ import shutil
 import weakref
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from edgespec.progress import SILENT
 from edgespec.quantize import Ask, Request, footprint, measure_cost, quantize, quantize_pair
 from edgespec.quantize.cost import COMBINATIONS, held_out
 from edgespec.quantize.reading import Reader
+from edgespec.quantize.texts import Tokens
 from edgespec.staging import staged_directory
 
 ASKS = [Ask("def add(a, b):\n    return", False), Ask("class Stack:\n    def push(self", False)]
@@ -105,7 +107,7 @@ def test_the_manifest_and_the_json_have_it_all(
     tmp_path: Path, tiny_pair: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     text = tmp_path / "held.jsonl"
-    text.write_text("\n".join(json.dumps({"prompt": ask.text}) for ask in ASKS))
+    text.write_text("\n".join(json.dumps({"prompt": ask.text * 4}) for ask in ASKS))
     run(tiny_pair, tmp_path / "out", eval_text=text, json_output=True)
     document = json.loads(capfd.readouterr().out.splitlines()[-1])
     checks = read_manifest(tmp_path / "out").made[-1].checks
@@ -124,7 +126,7 @@ def test_the_tables_say_it(
     tmp_path: Path, tiny_pair: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = tmp_path / "held.txt"
-    text.write_text(ASKS[0].text)
+    text.write_text(ASKS[0].text * 4)
     monkeypatch.setenv("COLUMNS", "120")
     run(tiny_pair, tmp_path / "out", eval_text=text)
     told = capfd.readouterr()
@@ -164,6 +166,48 @@ def test_text_that_a_calibration_saw_is_not_held_out(tmp_path: Path, tiny_pair: 
     same = tmp_path / ".." / tmp_path.name / text.name
     with pytest.raises(EdgespecError, match=r"--eval-text and --dataset are both .* text that no calibration saw"):
         run(tiny_pair, tmp_path / "out", awq=True, dataset=str(text), eval_text=same)
+
+
+@pytest.mark.parametrize("sweep", [False, True], ids=["cost", "sweep"])
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        (
+            "short.txt",
+            "ab cd",
+            r"the text of '.*short\.txt' has \d tokens, and at least 32 in one text are needed to mea",
+        ),
+        (
+            "short.jsonl",
+            '{"prompt": "ab"}\n' * 40,
+            r"the longest text of '.*short\.jsonl' has \d tokens, and at least 32",
+        ),
+    ],
+)
+def test_too_short_a_text_is_refused_before_anything_is_read_through(
+    tmp_path: Path, tiny_pair: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str, says: str, sweep: bool
+) -> None:
+    def late(*_: Any, **__: Any) -> None:
+        raise AssertionError("a hash was taken, or something was compressed")
+
+    monkeypatch.setattr("edgespec.pair.Verified", late)
+    monkeypatch.setattr("edgespec.quantize.assemble.compress_ir", late)
+    text = tmp_path / name
+    text.write_text(content)
+    with pytest.raises(EdgespecError, match=says):
+        run(tiny_pair, tmp_path / "out", eval_text=text, sweep=sweep)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_text_is_read_no_further_than_it_takes(tiny_pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = Tokens(tiny_pair / "target")
+    read: list[int] = []
+    ids = Tokens._ids
+    monkeypatch.setattr(Tokens, "_ids", lambda self, text: read.append(len(text)) or ids(self, text))
+    long = Ask("def add(a, b): return a + b\n" * 10_000, chat=False)
+    assert tokens.reach(long, 32)
+    assert sum(read) <= 20_000
+    assert not tokens.reach(Ask("a b", chat=False), 32)
 
 
 def test_cost_without_any_text_is_refused(tiny_pair: Path) -> None:

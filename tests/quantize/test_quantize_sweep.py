@@ -92,7 +92,7 @@ def test_a_sweep_keeps_the_winner_and_says_why(
 ) -> None:
     monkeypatch.setitem(CANDIDATES, "cpu", {"target": ("int8_sym", "int4_sym"), "draft": ("none", "int8_sym")})
     text = tmp_path / "held.jsonl"
-    text.write_text("\n".join(json.dumps({"prompt": ask.text}) for ask in ASKS))
+    text.write_text("\n".join(json.dumps({"prompt": ask.text * 4}) for ask in ASKS))
     run(tiny_pair, tmp_path / "out", sweep=True, eval_text=text, min_agreement=0.5, json_output=True)
     document = json.loads(capfd.readouterr().out.splitlines()[-1])
     pair = Pair.open(tmp_path / "out")
