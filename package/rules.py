@@ -88,8 +88,8 @@ def deploy(pair: Pair, ask: Ask) -> Deployment:
     arguments: tuple[str, ...] = ()
     if is_npu(ask.device):
         notes.append(
-            "on an NPU a prompt has at most MAX_PROMPT_LEN tokens, 1,024 unless plugin_config says more, and one request "
-            "is answered at a time"
+            "on an NPU a prompt has at most MAX_PROMPT_LEN tokens, 1,024 unless plugin_config says more, and requests "
+            "are answered one at a time"
         )
     else:
         options |= _batching(pair, ask.cache_gb or CACHE_GB, draft, lookup)
