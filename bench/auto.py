@@ -15,7 +15,7 @@ from edgespec.engine.step import Generation
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
 from edgespec.runtime import SpecPipeline
-from edgespec.runtime.requests import Request
+from edgespec.runtime.requests import asked_for
 from edgespec.sampling import GREEDY, Sampling
 
 
@@ -33,22 +33,27 @@ class AutoEngine:
     ) -> None:
         """settings: over those of the profile, as an app may give them. Raises EdgespecError."""
         self._pipeline = SpecPipeline(pair, device=device, draft_device=draft_device, mode=mode, settings=settings)
-        self._words = self._pipeline._the_words()
 
-    def encode(self, text: str) -> list[int]:
-        return self._words.encode(text)
+    @property
+    def has_chat_template(self) -> bool:
+        return self._pipeline.has_chat_template
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        return self._pipeline.encode(text, special=special)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._words.decode(ids)
+        return self._pipeline.decode(ids)
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
-        return self._words.chat_prompt(messages)
+        return self._pipeline.chat_prompt(messages)
 
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, *, sampling: Sampling = GREEDY) -> Generation:
         """Answer in tokens, as every arm is asked. Raises EdgespecError."""
         ids = [int(token) for token in prompt_ids]
+        options = asked_for(sampling)
+        options["max_new_tokens"] = max_new_tokens
         began = time.perf_counter()
-        result = self._pipeline._wait_for(Request(lambda: ids, max_new_tokens, sampling))
+        result = self._pipeline.generate(ids, **options)
         wall_s = time.perf_counter() - began
         metrics = result.metrics
         if result.finish_reason == "cancelled" or metrics.ttft_ms is None:

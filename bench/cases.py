@@ -4,10 +4,11 @@ token ids; the prompt it comes from stays the unit that statistics draw.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from edgespec.engine.reading import Reading, start_ids
 from edgespec.errors import EdgespecError
 
 from .prompts import Prompt
@@ -28,9 +29,11 @@ class Case:
 class Tokenizing(Protocol):
     """What is needed of an engine to make token ids of a prompt."""
 
-    def encode(self, text: str) -> list[int]: ...
+    @property
+    def has_chat_template(self) -> bool: ...
+    def encode(self, text: str, *, special: bool) -> list[int]: ...
     def decode(self, ids: Sequence[int]) -> str: ...
-    def chat_prompt(self, messages: Sequence[dict[str, str]]) -> str: ...
+    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str: ...
 
 
 def cases_of(prompts: Sequence[Prompt], contexts: Sequence[int] = ()) -> tuple[Case, ...]:
@@ -47,6 +50,11 @@ def cases_of(prompts: Sequence[Prompt], contexts: Sequence[int] = ()) -> tuple[C
         for prompt in prompts
         for turn in range(1, len(prompt.turns) + 1)
     )
+
+
+def first_turn(prompt: Prompt, engine: Tokenizing) -> list[int]:
+    """The ids of a prompt's first turn as it is, for those who ask no more."""
+    return PromptBook([prompt]).ids(cases_of([prompt])[0], engine)
 
 
 class PromptBook:
@@ -76,7 +84,8 @@ class PromptBook:
         filler = self._other_text(engine)
         before = (filler * (wanted // len(filler) + 1))[:wanted]
         if not prompt.chat:
-            return before + alone
+            start = len(start_ids(engine))
+            return alone[:start] + before + alone[start:]
         return self._conversation(prompt, case.turn, engine.decode(before) + "\n\n", engine)
 
     def _conversation(self, prompt: Prompt, turn: int, before: str, engine: Tokenizing) -> list[int]:
@@ -89,16 +98,13 @@ class PromptBook:
                 if answer is None:
                     raise EdgespecError(f"plain decoding gave no answer to turn {number} of '{prompt.id}'")
                 messages.append({"role": "assistant", "content": engine.decode(answer)})
-        if prompt.chat:
-            try:
-                return engine.encode(engine.chat_prompt(messages))
-            except EdgespecError:  # a base model: no template to apply
-                pass
-        return engine.encode("\n\n".join(message["content"] for message in messages))
+        if prompt.chat and engine.has_chat_template:
+            return Reading.of_chat(engine, messages).ids(engine)
+        return Reading("\n\n".join(message["content"] for message in messages)).ids(engine)
 
     def _other_text(self, engine: Tokenizing) -> list[int]:
         """The suite's own texts in order: words of the same kind, none of which answers the prompt."""
         if self._filler is None:
             texts = [text for prompt in self._prompts.values() for text in prompt.turns]
-            self._filler = engine.encode("\n\n".join(texts) + "\n\n")
+            self._filler = engine.encode("\n\n".join(texts) + "\n\n", special=False)
         return self._filler

@@ -130,8 +130,12 @@ class IsolatedEngine:
     def pid(self) -> int:
         return self._worker.pid
 
-    def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._worker.call("encode", self._answer_timeout_s, text=text)
+    @property
+    def has_chat_template(self) -> bool:
+        return bool(self._worker.call("has_chat_template", self._answer_timeout_s))
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        ids: list[int] = self._worker.call("encode", self._answer_timeout_s, text=text, special=special)
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -10,7 +10,6 @@ from typing import Any, cast
 from edgespec import machine
 from edgespec.cache import cache_folder
 from edgespec.devices import default_precision, list_devices, require_device, require_mode
-from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
 from edgespec.profile import Here
 from edgespec.tuning.settings import DeviceFacts
@@ -34,7 +33,7 @@ def workshop(pair: Pair, prompts: str | None = None) -> World:
     suite = None if prompts is None else _unseen(load_suite(prompts), pair)
 
     def asks(engine: Engine) -> Asks:
-        chosen = suite or _unseen(load_suite(CHAT_SUITE if _chats(engine) else TEXT_SUITE), pair)
+        chosen = suite or _unseen(load_suite(CHAT_SUITE if engine.has_chat_template else TEXT_SUITE), pair)
         taken = Suite(chosen.name, spread(chosen.prompts, MOST_PROMPTS))
         book = PromptBook(taken.prompts)
         cases = [case for case in cases_of(taken.prompts) if case.turn == 1]
@@ -76,14 +75,6 @@ def device_facts(device: str) -> DeviceFacts:
 def _efficient_cores() -> bool | None:
     """Linux lists the slow cores of a hybrid processor apart; elsewhere it cannot be told from here."""
     return Path("/sys/devices/cpu_atom").exists() if platform.system() == "Linux" else None
-
-
-def _chats(engine: Engine) -> bool:
-    try:
-        engine.chat_prompt([{"role": "user", "content": "?"}])
-    except EdgespecError:
-        return False
-    return True
 
 
 def _unseen(suite: Suite, pair: Pair) -> Suite:

@@ -30,8 +30,9 @@ class _Worker:
         self._engine: Any = None
         self.calls: dict[str, Callable[..., Any]] = {
             "open": self.open,
-            "encode": lambda text: self._engine.encode(text),
+            "encode": lambda text, special: self._engine.encode(text, special=special),
             "decode": lambda ids: self._engine.decode(ids),
+            "has_chat_template": lambda: self._engine.has_chat_template,
             "chat_prompt": lambda messages: self._engine.chat_prompt(messages),
             "generate": self.generate,
             "costs": self.costs,

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import click
 
-from .errors import EdgespecError
+from .errors import EdgespecError, Stopped
 
 VERBS = {
     "demo": "The whole thing on the bundled pair: export, quantize, bench, verdict. Offline, in minutes.",
@@ -75,6 +75,9 @@ def main() -> None:
     force_utf8()
     try:
         code = edgespec(standalone_mode=False)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(130)
     except EdgespecError as error:
         _fail(str(error))
     except click.exceptions.NoArgsIsHelpError as error:

@@ -17,6 +17,11 @@ class MemoryShortage(EdgespecError):
     """What was to be loaded does not fit in the memory that is free now; later it may."""
 
 
+class Stopped(EdgespecError):
+    """The user asked for it to stop, and it did, with what was done so far kept: no mistake, and not done either. The
+    CLI prints the sentence, which says how to go on, and exits with 130 as after any Ctrl-C."""
+
+
 def last_line(error: Exception) -> str:
     """OpenVINO puts what happened last, below where it happened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

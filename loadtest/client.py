@@ -6,9 +6,12 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from .rows import Reply
 
 MOST_WORDS = 300
 """Characters of a server's complaint that are kept."""
@@ -40,75 +43,136 @@ class Target:
         }
 
 
-@dataclass
-class Outcome:
-    """Times by `clock`."""
+Count = Annotated[int, BeforeValidator(lambda value: _number(value)), Field(ge=0, lt=2**31)]
 
-    sent_s: float
-    first_s: float | None = None
-    ended_s: float = 0.0
-    status: int | None = None
-    error: str | None = None
+
+def _number(value: Any) -> Any:
+    """JSON has one kind of number: 12.0 is a count, 12.5 is none, and neither is "12" or true."""
+    if isinstance(value, bool | str):
+        raise ValueError("should be a number")
+    return value
+
+
+class _Part(BaseModel):
+    """What is read of a server's JSON; it may say more, and null for what it leaves out."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _Details(_Part):
+    accepted_prediction_tokens: Count | None = None
+
+
+class _Usage(_Part):
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    completion_tokens_details: _Details | None = None
+
+
+class _Delta(_Part):
+    content: str | None = None
+
+
+class _Choice(_Part):
+    delta: _Delta | None = None
+    text: str | None = None
     finish_reason: str | None = None
-    prompt_tokens: int | None = None
-    tokens: int | None = None
-    accepted: int | None = None
-    chunks: int = 0
+
+    @property
+    def said(self) -> str:
+        return (self.delta.content if self.delta is not None else self.text) or ""
+
+
+class _Chunk(_Part):
+    """One event of a stream."""
+
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+class _Heard:
+    """What came of a stream so far."""
+
+    def __init__(self) -> None:
+        self.first_s: float | None = None
+        self.finish_reason: str | None = None
+        self.usage = _Usage()
+        self.error: str | None = None
+        self.chunks = 0
+        self.done = False
+
+    def take(self, line: str, clock: Callable[[], float]) -> None:
+        """A line of the stream. Raises ValidationError where it is not as OpenAI's servers speak."""
+        if not line.startswith("data:"):
+            return
+        event = line[5:].strip()
+        if event == "[DONE]":
+            self.done = True
+            return
+        chunk = _Chunk.model_validate(json.loads(event))
+        if chunk.error is not None:
+            self.error = _message(chunk.error)
+            return
+        self.usage = chunk.usage or self.usage
+        for choice in chunk.choices or ():
+            if choice.said:
+                self.chunks += 1
+                self.first_s = clock() if self.first_s is None else self.first_s
+            self.finish_reason = choice.finish_reason or self.finish_reason
 
 
 async def ask(
     client: httpx.AsyncClient, target: Target, prompt: str, clock: Callable[[], float] = time.perf_counter
-) -> Outcome:
-    """What became of the request. Where a server sends no counts, pieces of text are taken for tokens."""
-    outcome = Outcome(clock())
+) -> Reply:
+    """What became of the request; whatever the server answers, nothing is raised. Where it sends no counts, pieces of
+    text are taken for tokens."""
+    heard = _Heard()
+    status: int | None = None
+    sent_s = clock()
     try:
         async with client.stream("POST", target.route, json=target.body(prompt)) as reply:
-            outcome.status = reply.status_code
-            if reply.status_code != 200:
-                outcome.error = _complaint(await reply.aread())
+            status = reply.status_code
+            if status != 200:
+                heard.error = _complaint(await reply.aread())
             else:
-                done = False
                 async for line in reply.aiter_lines():
-                    if line == "data: [DONE]":
-                        done = True
-                    elif line.startswith("data: "):
-                        _take(json.loads(line[6:]), outcome, clock, target.chat)
-                if not done and outcome.error is None:
-                    outcome.error = "the stream ended in the middle"
+                    heard.take(line, clock)
+                if not heard.done and heard.error is None:
+                    heard.error = "the stream ended in the middle"
     except httpx.TimeoutException as error:
-        outcome.error = f"timeout ({type(error).__name__})"
-    except httpx.HTTPError as error:
-        outcome.error = f"{type(error).__name__}: {error}"[:MOST_WORDS]
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        outcome.error = f"the reply is not OpenAI's: {type(error).__name__}"
-    outcome.ended_s = clock()
-    if outcome.error is None and outcome.tokens is None:
-        outcome.tokens = outcome.chunks
-    return outcome
-
-
-def _take(chunk: Mapping[str, Any], outcome: Outcome, clock: Callable[[], float], chat: bool) -> None:
-    if "error" in chunk:
-        outcome.error = str(chunk["error"]["message"])[:MOST_WORDS]
-        return
-    usage = chunk.get("usage")
-    if usage:
-        outcome.prompt_tokens = usage.get("prompt_tokens")
-        outcome.tokens = usage.get("completion_tokens")
-        outcome.accepted = (usage.get("completion_tokens_details") or {}).get("accepted_prediction_tokens")
-    for choice in chunk.get("choices") or ():
-        text = (choice.get("delta") or {}).get("content") if chat else choice.get("text")
-        if text:
-            outcome.chunks += 1
-            if outcome.first_s is None:
-                outcome.first_s = clock()
-        outcome.finish_reason = choice.get("finish_reason") or outcome.finish_reason
+        heard.error = f"timeout ({type(error).__name__})"
+    except (httpx.HTTPError, httpx.StreamError) as error:
+        heard.error = f"{type(error).__name__}: {error}"[:MOST_WORDS]
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "a chunk"
+        heard.error = f"the reply is not OpenAI's: {where}: {first['msg']}"[:MOST_WORDS]
+    except (ValueError, RecursionError) as error:
+        heard.error = f"the reply is not OpenAI's: {type(error).__name__}"
+    usage = heard.usage
+    tokens = heard.chunks if heard.error is None and usage.completion_tokens is None else usage.completion_tokens
+    return Reply(
+        sent_s=sent_s,
+        first_s=heard.first_s,
+        ended_s=clock(),
+        status=status,
+        error=heard.error,
+        finish_reason=heard.finish_reason,
+        prompt_tokens=usage.prompt_tokens,
+        tokens=tokens,
+        accepted=(usage.completion_tokens_details or _Details()).accepted_prediction_tokens,
+        chunks=heard.chunks,
+    )
 
 
 def _complaint(body: bytes) -> str:
     try:
-        found = json.loads(body)["error"]
-        message = found["message"] if isinstance(found, dict) else found
-    except (ValueError, KeyError, TypeError):
-        message = body.decode("utf-8", "replace")
-    return str(message)[:MOST_WORDS]
+        return _message(json.loads(body)["error"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return body.decode("utf-8", "replace")[:MOST_WORDS]
+
+
+def _message(error: Any) -> str:
+    """OpenAI's errors are objects with a message; other servers send the message alone."""
+    return str(error.get("message", error) if isinstance(error, Mapping) else error)[:MOST_WORDS]

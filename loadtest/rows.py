@@ -54,17 +54,11 @@ class Span(_Line):
     ended_s: float
 
 
-class Row(_Line):
-    """One request, by the client's clock; seconds from the start of the run. due_s: when it was meant to be sent: what
-    the client itself was late is part of what it waited. first_s: its first text. tokens, prompt_tokens, accepted: as
+class Reply(_Line):
+    """What became of one request, by the client's clock. first_s: its first text. tokens, prompt_tokens, accepted: as
     the server counts them; chunks: pieces of text that came. error: what happened instead of an answer, status its HTTP
     status (None: no reply)."""
 
-    phase: Literal["warmup", "measure"]
-    level: str
-    prompt: str
-    client: int
-    due_s: float
     sent_s: float
     first_s: float | None = None
     ended_s: float
@@ -75,6 +69,17 @@ class Row(_Line):
     tokens: int | None = None
     accepted: int | None = None
     chunks: int = 0
+
+
+class Row(Reply):
+    """A reply in a run, in seconds from its start. due_s: when the request was meant to be sent: what the client itself
+    was late is part of what it waited."""
+
+    phase: Literal["warmup", "measure"]
+    level: str
+    prompt: str
+    client: int
+    due_s: float
 
     @property
     def ttft_s(self) -> float | None:

@@ -116,9 +116,10 @@ async def _level(
 
     async def send(number: int, due: float) -> bool:
         name, prompt = next(turn)
-        outcome = await ask(client, target, prompt, clock)
-        journal.append(Row(phase="measure", level=level.name, prompt=name, client=number, due_s=due, **vars(outcome)))
-        return outcome.error is None
+        reply = await ask(client, target, prompt, clock)
+        where = {"phase": "measure", "level": level.name, "prompt": name, "client": number, "due_s": due}
+        journal.append(Row.model_validate(where | reply.model_dump()))
+        return reply.error is None
 
     began = clock()
     await offer(level, wish.seconds, seed, send, clock)
@@ -127,9 +128,9 @@ async def _level(
 
 async def _warm_up(client: httpx.AsyncClient, target: Target, wish: Ask) -> None:
     for _, prompt in itertools.islice(itertools.cycle(wish.prompts), wish.warmup):
-        outcome = await ask(client, target, prompt)
-        if outcome.error is not None:
-            raise EdgespecError(f"the server does not answer as it should, before any load: {outcome.error}")
+        reply = await ask(client, target, prompt)
+        if reply.error is not None:
+            raise EdgespecError(f"the server does not answer as it should, before any load: {reply.error}")
 
 
 async def _target(client: httpx.AsyncClient, wish: Ask) -> Target:

@@ -14,7 +14,7 @@ from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
 from edgespec.profile import SCHEMA, Profile
 from edgespec.runtime.memory import BASE_BYTES, Shape, weights_file
-from edgespec.runtime.npu import is_npu
+from edgespec.runtime.npu import Lengths, is_npu
 
 RELEASES = ("2025.3", "2025.4", "2026.0", "2026.1", "2026.2", "2026.3", "2026.4")
 """Releases whose rules are known; the last one is meant unless another is named."""
@@ -23,20 +23,21 @@ EAGLE3_SINCE = "2026.0"
 NPU_DRAFT_SINCE = "2026.4"
 """model_server#4482, merged after 2026.3, lets a model on an NPU have a draft."""
 
-MOST_AT_ONCE = 256
-"""OVMS's own bound on sequences decoded at once."""
+CACHE_GB = 4
+"""Of the target's KV cache, unless asked for otherwise."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
 class Ask:
     """name: of the served model. device, draft_device: as OpenVINO names them; None for the target's. cache_gb: of the
-    target's KV cache. gamma: None takes the tuned profile's. release: of OVMS."""
+    target's KV cache; None for CACHE_GB, where there is one to size. gamma: None takes the tuned profile's. release: of
+    OVMS."""
 
     name: str
     device: str = "CPU"
     draft_device: str | None = None
-    cache_gb: int = 4
+    cache_gb: int | None = None
     gamma: int | None = None
     release: str = RELEASES[-1]
 
@@ -56,77 +57,99 @@ class Deployment:
 
 
 def deploy(pair: Pair, ask: Ask) -> Deployment:
-    """Raises EdgespecError for what OVMS cannot do."""
-    _require_possible(pair, ask)
+    """Raises EdgespecError for what OVMS cannot do, and for what was asked for and would be ignored."""
+    _require_sound(pair, ask)
     record = pair.manifest.draft
     head = record is not None and record.kind == "eagle3"
     profile = _profile(pair, ask.device)
     notes: list[str] = []
     draft, lookup, generation = _speculation(pair, ask, profile, notes)
-    options: dict[str, Any] = {"models_path": "./", "device": ask.device, "cache_size": ask.cache_gb}
+    if draft:
+        _require_draftable(pair, ask)
+    elif ask.draft_device is not None:
+        why = "has no draft" if record is None else f"goes without its draft ({'; '.join(notes)})"
+        leave = "leave it out" if record is None else "leave it out, or take the draft along with a gamma"
+        raise EdgespecError(f"a draft device was given, and the pair '{pair.root}' {why}; {leave}")
     plugin: dict[str, Any] = dict(profile.settings) if profile is not None else {}
     if draft and plugin:
         notes.append("the plugin settings of the profile hold for the target; OVMS has no field for the draft's")
     if lookup:
         plugin["prompt_lookup"] = True
-        options["dynamic_split_fuse"] = False  # as its documentation advises
-        options["max_num_batched_tokens"] = max(256, Shape.read(pair.target).context or 4096)
+    options: dict[str, Any] = {"models_path": "./", "device": ask.device}
     if plugin:
         options["plugin_config"] = json.dumps(plugin, sort_keys=True)
-    options["enable_prefix_caching"] = not draft
     if draft:
-        options["draft_models_path"] = "draft"
-        options["draft_device"] = ask.draft_device or ask.device
-        options["draft_cache_size"] = _draft_cache_gb(pair, ask.cache_gb)
+        options |= {"draft_models_path": "draft", "draft_device": ask.draft_device or ask.device}
         generation["temperature"] = 0.0
         notes.append(
             "requests that name no temperature are answered greedily; above 0 a draft's output would not follow the "
             "target's distribution (openvino.genai#4190), so tell clients to leave it at 0"
         )
     arguments: tuple[str, ...] = ()
-    if draft and head:
-        options |= {"draft_eagle3_mode": True, "max_num_seqs": 1}
-        arguments = ("--rest_workers=2",)
-        notes.append("an EAGLE-3 head answers one request at a time, greedily; scale by replicas")
-    return Deployment(options, generation, draft, _memory(pair, options), arguments, notes)
+    if is_npu(ask.device):
+        notes.append(
+            "on an NPU a prompt has at most MAX_PROMPT_LEN tokens, 1,024 unless plugin_config says more, and requests "
+            "are answered one at a time"
+        )
+    else:
+        options |= _batching(pair, ask.cache_gb or CACHE_GB, draft, lookup)
+        if draft and head:
+            options |= {"draft_eagle3_mode": True, "max_num_seqs": 1}
+            arguments = ("--rest_workers=2",)
+            notes.append("an EAGLE-3 head answers one request at a time, greedily; scale by replicas")
+    return Deployment(options, generation, draft, _memory(pair, options, plugin), arguments, notes)
 
 
-def _require_possible(pair: Pair, ask: Ask) -> None:
+def _batching(pair: Pair, cache_gb: int, draft: bool, lookup: bool) -> dict[str, Any]:
+    """Fields of continuous batching, which the pipeline of an NPU ignores (docs/llm/reference.md of OVMS)."""
+    options: dict[str, Any] = {"cache_size": cache_gb, "enable_prefix_caching": not draft}
+    if draft:
+        options["draft_cache_size"] = _draft_cache_gb(pair, cache_gb)
+    if lookup:
+        options["dynamic_split_fuse"] = False  # as its documentation advises
+        options["max_num_batched_tokens"] = max(256, Shape.read(pair.target).context or 4096)
+    return options
+
+
+def _require_sound(pair: Pair, ask: Ask) -> None:
+    """Refuse what no profile could make right."""
     if not _NAME.fullmatch(ask.name):
         raise EdgespecError(
             f"'{ask.name}' is no name for a model: letters, digits, '.', '_' and '-', a letter or digit first"
         )
     if ask.release not in RELEASES:
         raise EdgespecError(f"the rules of OVMS {ask.release} are not known; choose from {', '.join(RELEASES)}")
-    if ask.cache_gb < 1:
+    if ask.cache_gb is not None and is_npu(ask.device):
+        raise EdgespecError(
+            f"a cache of {ask.cache_gb} GB was asked for, and OVMS sizes none on an NPU, where the model is compiled "
+            "for lengths of its own; leave it out"
+        )
+    if ask.cache_gb is not None and ask.cache_gb < 1:
         raise EdgespecError(f"the cache must have at least 1 GB, not {ask.cache_gb}; OVMS counts in whole gigabytes")
     if ask.gamma is not None and ask.gamma < 1:
         raise EdgespecError(f"gamma must be at least 1, not {ask.gamma}")
-    manifest = pair.manifest
-    if manifest.target.kind == "gguf":
+    if pair.manifest.target.kind == "gguf":
         raise EdgespecError(
-            f"the target of '{pair.root}' is a GGUF file, and a repository is made of OpenVINO models; export "
-            f"it from its "
-            "checkpoint"
+            f"the target of '{pair.root}' is a GGUF file, and a repository is made of OpenVINO models; export it from "
+            "its checkpoint"
         )
-    draft = manifest.draft
-    if draft is None:
-        if ask.draft_device is not None:
-            raise EdgespecError(f"a draft device was given, and the pair '{pair.root}' has no draft; leave it out")
-        return
+
+
+def _require_draftable(pair: Pair, ask: Ask) -> None:
+    """Refuse a draft that OVMS cannot run beside its target, where one goes along."""
+    draft, target = pair.manifest.draft, pair.manifest.target
+    assert draft is not None
     where = ask.draft_device or ask.device
     npu, draft_npu = is_npu(ask.device), is_npu(where)
     if npu != draft_npu:
         raise EdgespecError(
-            f"OVMS runs a draft beside its target in one kind of pipeline, and an NPU has another than CPU "
-            f"and GPU: target on "
-            f"{ask.device} with draft on {where} cannot be served; put both on the NPU, or neither"
+            "OVMS runs a draft beside its target in one kind of pipeline, and an NPU has another than CPU and GPU: "
+            f"target on {ask.device} with draft on {where} cannot be served; put both on the NPU, or neither"
         )
     if npu and _before(ask.release, NPU_DRAFT_SINCE):
         raise EdgespecError(
-            f"OVMS {ask.release} has no draft on an NPU; use {NPU_DRAFT_SINCE} or later, another device, or a "
-            f"pair without "
-            "a draft"
+            f"OVMS {ask.release} has no draft on an NPU; use {NPU_DRAFT_SINCE} or later, another device, or a pair "
+            "without a draft"
         )
     if draft.kind != "eagle3":
         return
@@ -134,8 +157,8 @@ def _require_possible(pair: Pair, ask: Ask) -> None:
         raise EdgespecError(f"OVMS {ask.release} has no EAGLE-3; use {EAGLE3_SINCE} or later")
     if npu:
         raise EdgespecError("OVMS runs EAGLE-3 by continuous batching, which an NPU has not; use CPU or GPU")
-    if "moe" in manifest.target.architecture.lower():
-        raise EdgespecError(f"OVMS has no EAGLE-3 for mixtures of experts, such as {manifest.target.architecture}")
+    if "moe" in target.architecture.lower():
+        raise EdgespecError(f"OVMS has no EAGLE-3 for mixtures of experts, such as {target.architecture}")
 
 
 def _speculation(pair: Pair, ask: Ask, profile: Profile | None, notes: list[str]) -> tuple[bool, bool, dict[str, Any]]:
@@ -192,13 +215,21 @@ def _draft_cache_gb(pair: Pair, cache_gb: int) -> int:
     return max(1, math.ceil(cache_gb * draft / target)) if target and draft else cache_gb
 
 
-def _memory(pair: Pair, options: dict[str, Any]) -> int:
+def _memory(pair: Pair, options: dict[str, Any], plugin: dict[str, Any]) -> int:
+    """Estimated bytes: weights, caches, and the work of the longest pass. plugin: on an NPU it may name the lengths
+    that both models are compiled for."""
     manifest = pair.manifest
-    weights = (pair.target / weights_file(manifest.target)).stat().st_size
+    models = [(pair.target, manifest.target)]
     if "draft_models_path" in options and pair.draft and manifest.draft:
-        weights += (pair.draft / weights_file(manifest.draft)).stat().st_size
-    caches = (options["cache_size"] + options.get("draft_cache_size", 0)) * 10**9
-    needed: int = weights + caches + Shape.read(pair.target).workspace_bytes(4096) + 2 * BASE_BYTES
+        models.append((pair.draft, manifest.draft))
+    weights = sum((folder / weights_file(record)).stat().st_size for folder, record in models)
+    if "cache_size" in options:
+        caches = (options["cache_size"] + options.get("draft_cache_size", 0)) * 10**9
+    else:
+        compiled = Lengths().properties() | plugin
+        tokens = int(compiled["MAX_PROMPT_LEN"]) + int(compiled["MIN_RESPONSE_LEN"])
+        caches = sum(Shape.read(folder).cache_bytes(tokens, "f16") for folder, _ in models)
+    needed: int = weights + caches + Shape.read(pair.target).workspace_bytes(4096) + len(models) * BASE_BYTES
     return needed
 
 

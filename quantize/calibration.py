@@ -74,7 +74,7 @@ def text_of_target(
         with progress.task(f"the target writes {wanted:,} tokens of calibration text", total=wanted) as task:
             turn = 0
             while len(stream) < wanted and turn < 4 * count + len(asks):
-                prompt = tokenizer.encode(asks[turn % len(asks)])[-tokens // 2 :]
+                prompt = tokenizer.prompt(asks[turn % len(asks)], -(-tokens // 2))
                 sampling = Sampling(temperature=1.0, top_k=0, top_p=1.0, seed=seed + turn)
                 written = engine.generate(prompt, tokens - len(prompt), sampling=sampling).token_ids
                 before = min(len(stream), wanted)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgespec.engine.reading import Reading, start_ids
 from edgespec.errors import EdgespecError
-from edgespec.signals import keeping_signal_stack
+from edgespec.runtime.text import Words
 
 WINDOW_TOKENS = 256
 FEWEST_TOKENS = 32
@@ -52,22 +53,16 @@ class Windows:
 class Tokens:
     """A model's tokenizer, and its chat template where it has one."""
 
-    @keeping_signal_stack()
     def __init__(self, folder: Path) -> None:
-        import openvino_genai
-
-        self._tokenizer = openvino_genai.Tokenizer(str(folder))
-        with_start, alone = self._ids("a", special=True), self._ids("a")
-        end = len(with_start) - len(alone)
-        self.start = tuple(with_start[: next((n for n in range(end + 1) if with_start[n:][: len(alone)] == alone), 0)])
+        self._words = Words(folder)
+        self.start = start_ids(self._words)
         """What the tokenizer puts before a text, such as <bos>: without it Gemma and Llama 3 compute nonsense."""
 
     def encode(self, ask: Ask) -> list[int]:
-        """Ids of what is asked; what a user says goes through the chat template, when there is one."""
-        text = ask.text
-        if ask.chat and self._tokenizer.chat_template:
-            text = self._tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True)
-        return [token for piece in _pieces(text) for token in self._ids(piece)]
+        """Ids of what is asked, without what a text begins with; what a user says goes through the chat template, when
+        there is one."""
+        text = self._reading(ask).text
+        return [token for piece in _pieces(text) for token in self._words.encode(piece, special=False)]
 
     def reach(self, ask: Ask, enough: int) -> bool:
         """Whether a text has `enough` tokens; no more of it is read than that takes."""
@@ -75,14 +70,21 @@ class Tokens:
             return len(self.encode(ask)) >= enough
         found = 0
         for piece in _pieces(ask.text):
-            found += len(self._ids(piece))
+            found += len(self._words.encode(piece, special=False))
             if found >= enough:
                 return True
         return False
 
-    def _ids(self, text: str, special: bool = False) -> list[int]:
-        text = text.encode("utf-8", errors="replace").decode("utf-8")  # a lone surrogate is no text
-        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=special).input_ids.data[0]]
+    def prompt(self, ask: Ask, most: int) -> list[int]:
+        """What the model reads when it is asked, at most the last `most` ids of it; a text begins as the tokenizer
+        begins one, cut or not."""
+        start = self.start if self._reading(ask).alone else ()
+        return [*start, *self.encode(ask)[-max(1, most - len(start)) :]]
+
+    def _reading(self, ask: Ask) -> Reading:
+        if ask.chat and self._words.has_chat_template:
+            return Reading.of_chat(self._words, [{"role": "user", "content": ask.text}])
+        return Reading(ask.text)
 
 
 def windows(

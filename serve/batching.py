@@ -72,7 +72,7 @@ class Batched:
 
     @property
     def has_chat_template(self) -> bool:
-        return self._the_words.has_template
+        return self._the_words.has_chat_template
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         return self._the_words.encode(text, special=special)

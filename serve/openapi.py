@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 from typing import Any
 
-from .protocol import ChatBody, CompletionBody
+from .protocol import NO_LOGPROBS, ChatBody, CompletionBody
 from .settings import Access, Limits, Served
 
 Document = dict[str, Any]
@@ -218,7 +218,7 @@ def _answer(kind: str, said: Document, required: list[str]) -> Document:
         "properties": {
             "index": {"const": 0},
             "finish_reason": {"enum": ["stop", "length"]},
-            "logprobs": {"type": "null"},
+            "logprobs": {"type": "null", "description": f"Always null: {NO_LOGPROBS}."},
             **said,
         },
     }

@@ -37,6 +37,12 @@ REFUSED = {
 """Fields of OpenAI's that are known, and why they are not obeyed; any other unknown field is refused "
 "without a reason."""
 
+NO_LOGPROBS = (
+    "no log-probabilities are handed out, of an answer's tokens or of others, by any mode of this server: a step that "
+    "verifies a draft's tokens keeps which ones it took, not their distributions"
+)
+"""Of logprobs and top_logprobs, for the refusal and for /openapi.json."""
+
 MOST_STOPS = 16
 MOST_MESSAGES = 4096
 
@@ -155,8 +161,8 @@ class ChatBody(_Common):
     messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
     max_completion_tokens: int | None = Field(None, ge=1, lt=2**31)
     response_format: ResponseFormat | None = None
-    logprobs: Literal[False] | None = None
-    top_logprobs: Literal[0] | None = None
+    logprobs: Literal[False] | None = Field(None, description=f"Only false: {NO_LOGPROBS}.")
+    top_logprobs: Literal[0] | None = Field(None, description=f"Only 0: {NO_LOGPROBS}.")
 
     @model_validator(mode="after")
     def _one_limit(self) -> ChatBody:
@@ -181,7 +187,7 @@ class CompletionBody(_Common):
     """POST /v1/completions. max_tokens is 16 unless given, as with OpenAI."""
 
     prompt: Text
-    logprobs: None = None
+    logprobs: None = Field(None, description=f"Only null: {NO_LOGPROBS}.")
 
     @property
     def limit(self) -> int | None:
@@ -245,7 +251,7 @@ def _refusal(error: ValidationError) -> ApiError:
     if where == "stop":
         return invalid(f"'stop' is a string that is not empty, or a list of at most {MOST_STOPS} such strings", "stop")
     if where in ("logprobs", "top_logprobs"):
-        return unsupported(where, "neither engine hands out probabilities")
+        return unsupported(where, NO_LOGPROBS)
     if "content" in place and first["type"] == "literal_error" and place[-1] == "type":
         return unsupported(param or "messages", "the models read text alone, no images, audio or files")
     if where == "messages" and first["type"] == "literal_error" and place[-1] == "role":

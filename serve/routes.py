@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from edgespec.engine.reading import Reading
 from edgespec.errors import EdgespecError
 from edgespec.runtime import Options
 
@@ -37,9 +38,9 @@ class Routes:
         messages = [message.plain for message in body.messages]
         backend, served = self._service.backend, self._service.served
         if backend.has_chat_template:
-            prompt = await _in_thread(backend.chat_prompt, messages)
+            prompt = await _in_thread(lambda turns: Reading.of_chat(backend, turns), messages)
         elif served.raw_chat:
-            prompt = "".join(message["content"] for message in messages)
+            prompt = Reading("".join(message["content"] for message in messages))
         else:
             raise errors.invalid(
                 f"'{served.name}' has no chat template: it is a model that continues text; use "
@@ -52,7 +53,7 @@ class Routes:
 
     async def completion(self, request: Request) -> Answering:
         body = await self._read(request, CompletionBody)
-        return await self._answering(request, body, body.prompt, chat=False)
+        return await self._answering(request, body, Reading(body.prompt), chat=False)
 
     async def models(self, request: Request) -> Response:
         return JSONResponse({"object": "list", "data": [self._model()]})
@@ -73,20 +74,18 @@ class Routes:
     # ---- a request for an answer -----------------------------------------------------------------------------------
 
     async def _answering(
-        self, request: Request, body: ChatBody | CompletionBody, prompt: str, *, chat: bool
+        self, request: Request, body: ChatBody | CompletionBody, prompt: Reading, *, chat: bool
     ) -> Answering:
         service = self._service
         self._require_model(body.model)
         for name, why in service.backend.refused.items():
             if (body.schema if name == "response_format" else getattr(body, name, None)) is not None:
                 raise errors.unsupported(name, why)
-        backend = service.backend
-        special = not (chat and backend.has_chat_template)  # a template has its own
-        ids = await _in_thread(lambda text: backend.encode(text, special=special), prompt) if prompt else []
+        ids = await _in_thread(prompt.ids, service.backend)
         limit = self._room(body, len(ids), chat)
         form = Form(service.served.name, chat, service.fingerprint, body.wants_usage, body.wants_draft)
         options = self._options(body, limit)
-        return Answering(service, form, prompt, ids, options, bool(body.stream), _client(request, body))
+        return Answering(service, form, prompt.text, ids, options, bool(body.stream), _client(request, body))
 
     def _options(self, body: ChatBody | CompletionBody, limit: int) -> Options:
         temperature = self._service.served.temperature if body.temperature is None else body.temperature

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgespec.engine.stopping import before_stop
+
 
 class StopText:
     """Give it text as it comes, it gives back what can be shown."""
@@ -21,20 +23,11 @@ class StopText:
         if self._hit or not self._stops:
             return "" if self._hit else text
         text = self._held + text
-        places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
-        if places:
-            self._hit, self._held = True, ""
-            return text[: min(places)]
-        keep = max(self._begun(text, stop) for stop in self._stops)
-        self._held = text[len(text) - keep :] if keep else ""
-        return text[: len(text) - keep]
+        certain, self._hit = before_stop(text, self._stops)
+        self._held = "" if self._hit else text[certain:]
+        return text[:certain]
 
     def rest(self) -> str:
         """What was kept back, once nothing more comes."""
         text, self._held = ("" if self._hit else self._held), ""
         return text
-
-    @staticmethod
-    def _begun(text: str, stop: str) -> int:
-        """How much of `text`'s end is a beginning of `stop`."""
-        return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)

@@ -37,17 +37,23 @@ def find_browser() -> str:
     return found
 
 
+def headless(profile: Path, width: int, height: int, *more: str) -> list[str]:
+    """The command of a browser without a window, which asks nothing of the network and leaves nothing behind but
+    `profile`."""
+    return [
+        find_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        f"--window-size={width},{height}", f"--user-data-dir={profile}", *more,
+    ]  # fmt: skip
+
+
 class Browser:
-    def __init__(self, program: str, profile: Path, width: int = 900, height: int = 760) -> None:
+    def __init__(self, profile: Path, width: int = 900, height: int = 760) -> None:
         self._process = subprocess.Popen(
-            [
-                program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                f"--window-size={width},{height}", f"--user-data-dir={profile}", "--remote-debugging-port=0",
-                "about:blank",
-            ],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            headless(profile, width, height, "--remote-debugging-port=0", "about:blank"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         told = profile / "DevToolsActivePort"  # written once the port is known
         deadline = time.monotonic() + 120
         while not (told.is_file() and told.read_text().count("\n") >= 1):

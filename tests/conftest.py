@@ -90,6 +90,40 @@ def chat_pair(
     return export_pair(folder / "target", folder / "draft", folder / "pair").root
 
 
+@pytest.fixture(scope="session")
+def beginning_checkpoint(
+    tmp_path_factory: pytest.TempPathFactory, tiny_target_checkpoint: Path, tiny_draft_checkpoint: Path
+) -> Path:
+    """The tiny target, and beside it the draft, with a tokenizer that begins a text with a BOS of its own (id 1) and a
+    chat template that brings one, as Llama's and Gemma's do."""
+    folder = tmp_path_factory.mktemp("beginning")
+    for role, checkpoint in (("target", tiny_target_checkpoint), ("draft", tiny_draft_checkpoint)):
+        path = Path(shutil.copytree(checkpoint, folder / role)) / "tokenizer.json"
+        tokenizer = json.loads(path.read_text(encoding="utf-8"))
+        token = next(text for text, number in tokenizer["model"]["vocab"].items() if number == 1)
+        tokenizer["post_processor"] = {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": token, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {token: {"id": token, "ids": [1], "tokens": [token]}},
+        }
+        path.write_text(json.dumps(tokenizer), encoding="utf-8")
+        path = path.with_name("tokenizer_config.json")
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config |= {"chat_template": "{{ bos_token }}" + TEMPLATE, "bos_token": token}
+        path.write_text(json.dumps(config), encoding="utf-8")
+    return folder / "target"
+
+
+@pytest.fixture(scope="session")
+def beginning_pair(beginning_checkpoint: Path) -> Pair:
+    """The pair of the two."""
+    from edgespec.export import export_pair
+
+    folder = beginning_checkpoint.parent
+    return export_pair(folder / "target", folder / "draft", folder / "pair")
+
+
 @pytest.fixture
 def make_pair(tmp_path: Path) -> Callable[..., Path]:
     """A pair directory that opens: every file present and hashed, with no model inside."""

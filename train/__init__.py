@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from .card import model_card
 from .drafting import read_source, run_alignment
 from .evaluate import HeldOut, evaluate_at, evaluate_pair, read_temperatures
+from .finishing import stopped_at
 from .forecast import Forecast, total
 from .generate import AlignmentJob, Settings, run_alignment_job
 from .init import InitConfig, make_draft
@@ -63,6 +64,7 @@ __all__ = [
     "run_alignment",
     "run_alignment_job",
     "stage_facts",
+    "stopped_at",
     "total",
     "write_page",
 ]

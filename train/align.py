@@ -26,8 +26,9 @@ from edgespec.progress import SILENT, Progress
 from .batches import Batch, Batches, Position
 from .evaluate import Service
 from .generate import Written, read_answers, read_top_k
+from .heads import hidden_states, rule_of
 from .loop import LoopConfig, Outcome, Snapshot, train
-from .losses import AskedTarget, Head, Mix, TargetView, mixed_loss
+from .losses import AskedTarget, Mix, TargetView, mixed_loss
 
 PAD = 32
 """Rows are as long as a multiple of this: few shapes, so a compiled model is compiled few times."""
@@ -216,19 +217,6 @@ def alignment_loss(mix: Mix, target: torch.nn.Module | None = None, *, chunk: in
     return loss_fn
 
 
-def hidden_states(model: torch.nn.Module, ids: torch.Tensor) -> tuple[torch.Tensor, Head | None]:
-    """(rows [batch, length, width], head that turns them into logits): logits are then made only where they count, a
-    chunk at a time. A model that does something of its own with its logits gives them whole, with no head."""
-    lm: Any = model
-    if any(getattr(lm.config, name, None) is not None for name in ("logits_scaling", "logit_scale")):
-        return lm(input_ids=ids, use_cache=False).logits, None
-    hidden = lm.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    output, softcap = lm.get_output_embeddings(), getattr(lm.config, "final_logit_softcapping", None)
-    if softcap is None:
-        return hidden, output
-    return hidden, lambda rows: softcap * torch.tanh(output(rows) / softcap)
-
-
 def _view(
     batch: Batch, told: torch.Tensor, inputs: torch.Tensor, target: torch.nn.Module | None, mix: Mix
 ) -> TargetView | AskedTarget | None:
@@ -290,6 +278,7 @@ def align(
     extra = round(config.share * config.loop.batch) if pretraining is not None else 0
     batches = Mixture(parts.train, config.loop.batch, config.loop.seed, pretraining, extra)
     heldout = _heldout_batches(parts.heldout, config.loop.batch)
+    rule_of(draft)
     if target is not None:
         target.eval().to(Accelerator().device)
     loss_fn = alignment_loss(mix, target, chunk=config.chunk)

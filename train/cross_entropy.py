@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as functional
 
 from .batches import Batch
+from .heads import LogitRule, rule_of
 
+PLAIN = LogitRule()
 BLOCK_ELEMENTS = 4_194_304
 """Logits of a block: large enough for full-speed matrix products, small enough to stay near the caches."""
 
@@ -35,7 +37,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight: torch.Tensor,
         labels: torch.Tensor,
         scale: torch.Tensor,
-        softcap: float | None,
+        rule: LogitRule,
         kind: torch.dtype,
     ) -> torch.Tensor:
         head = weight.to(kind)
@@ -48,9 +50,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
             block = slice(start, start + rows)
             inputs = hidden[block].to(kind)
             logits = (inputs @ head.T).float()  # [rows, vocabulary]
-            if softcap is not None:
-                bounded = torch.tanh(logits / softcap)
-                logits = softcap * bounded
+            if rule.factor != 1:
+                logits *= rule.factor
+            if rule.softcap is not None:
+                bounded = torch.tanh(logits / rule.softcap)
+                logits = rule.softcap * bounded
             chosen = labels[block, None]
             wanted = logits.gather(1, chosen)
             top = logits.amax(1, keepdim=True)
@@ -61,8 +65,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 continue
             grad = powers.mul_(scale[block, None] / sums)
             grad.scatter_add_(1, chosen, -scale[block, None])
-            if softcap is not None:
+            if rule.softcap is not None:
                 grad *= 1 - bounded.square()
+            if rule.factor != 1:
+                grad *= rule.factor
             grad = grad.to(kind)
             grad_hidden[block] = (grad @ head).to(hidden.dtype)
             grad_weight += grad.T @ inputs
@@ -81,10 +87,10 @@ def linear_cross_entropy(
     weight: torch.Tensor,
     labels: torch.Tensor,
     counts: torch.Tensor | None = None,
-    softcap: float | None = None,
+    rule: LogitRule = PLAIN,
 ) -> torch.Tensor:
-    """Mean cross-entropy in nats of the logits hidden @ weight.T. hidden [n, width], weight [vocabulary, width],
-    labels i64 [n], counts bool [n] (all when None); softcap: Gemma 2's bound on logits. -> []
+    """Mean cross-entropy in nats of the logits rule(hidden @ weight.T). hidden [n, width], weight [vocabulary, width],
+    labels i64 [n], counts bool [n] (all when None). -> []
 
     Products are made in autocast's type where it is on, sums and the softmax in f32.
     """
@@ -93,17 +99,20 @@ def linear_cross_entropy(
     kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     scale = counted / counted.sum().clamp_min(1)
     with torch.autocast(device, enabled=False):
-        loss: torch.Tensor = _LinearCrossEntropy.apply(hidden, weight, labels, scale, softcap, kind)
+        loss: torch.Tensor = _LinearCrossEntropy.apply(hidden, weight, labels, scale, rule, kind)
     return loss
 
 
 def next_token_loss(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
-    """Cross-entropy of each token given those before it, over `loss_mask` where the batch has one: a loop's loss_fn."""
+    """Cross-entropy of each token given those before it, over `loss_mask` where the batch has one: a loop's loss_fn.
+    Of the model's own logits, whatever it does to them (see heads.py)."""
     ids = batch["input_ids"]
     labels = ids[:, 1:].flatten()
     counts = batch["loss_mask"][:, 1:].flatten() if "loss_mask" in batch else None
-    config: Any = model.config
-    hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
-    head: Any = model.get_output_embeddings()
-    softcap = getattr(config, "final_logit_softcapping", None)
-    return linear_cross_entropy(hidden.flatten(0, 1), head.weight, labels, counts, softcap), {}
+    lm: Any = model
+    rule, head = rule_of(lm), lm.get_output_embeddings()
+    if rule is None or getattr(head, "bias", None) is not None:
+        logits = lm(input_ids=ids[:, :-1], use_cache=False).logits
+        return cross_entropy(logits.flatten(0, 1), labels, counts), {}
+    hidden = lm.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+    return linear_cross_entropy(hidden.flatten(0, 1), head.weight, labels, counts, rule), {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,15 @@ import torch
 
 from edgespec.errors import EdgespecError
 from edgespec.progress import SILENT, Progress
-from edgespec.staging import require_folder, staged_directory, write_atomically
+from edgespec.staging import require_folder, write_atomically
 
 from .align import AlignConfig, align, in_service
 from .batches import Batches
 from .checkpoints import FOLDER as CHECKPOINTS
 from .evaluate import HeldOut, Service
+from .finishing import keep
 from .generate.prompts import Prompt, encode
-from .loop import LoopConfig, Outcome, is_main_process
+from .loop import LoopConfig, is_main_process
 from .losses import Mix
 from .metrics import EVALUATIONS, METRICS
 from .models import MODEL, load_model, load_tokenizer, require_same_vocabulary, stop_ids
@@ -94,9 +94,7 @@ def pretrain_draft(
         loop=loop_config(section, seed),
     )
     hook = None if service is None else in_service(service)
-    facts = pretrain_checkpoint(draft, config, folder, hook=hook, progress=progress)
-    require_finished(facts["finished"], facts["step"], folder)
-    return facts
+    return pretrain_checkpoint(draft, config, folder, hook=hook, progress=progress)
 
 
 def align_draft(
@@ -139,7 +137,7 @@ def align_draft(
         service=service,
         progress=progress,
     )
-    return finish(folder, model, tokenizer, outcome)
+    return keep(folder, model, tokenizer, outcome, progress)
 
 
 def run_alignment(
@@ -185,7 +183,7 @@ def run_alignment(
         service=service,
         progress=progress,
     )
-    if is_main_process():
+    if facts["finished"] and is_main_process():
         write_atomically(out / RUN, json.dumps({"inputs": key, "facts": facts}, indent=1) + "\n")
     return dict(facts)
 
@@ -218,33 +216,6 @@ def service_on(target: Any, tokenizer: Any, prompts: Sequence[HeldOut], section:
         stop_ids=stop_ids(target),
         seed=seed,
     )
-
-
-def require_finished(finished: bool, step: int, folder: Path) -> None:
-    """Training that was asked to stop ends the command with a sentence, not as if it were done."""
-    if not finished:
-        raise EdgespecError(f"stopped at step {step}, which is saved in '{folder}'; run the same command to go on")
-
-
-def finish(folder: Path, model: Any, tokenizer: Any, outcome: Outcome) -> dict[str, Any]:
-    """Write the checkpoint that an alignment came to; its facts. Raises EdgespecError when it is not over."""
-    require_finished(outcome.finished, outcome.step, folder)
-    if outcome.is_main:
-        shutil.rmtree(folder / MODEL, ignore_errors=True)  # of a run that was killed right here
-        with staged_directory(folder / MODEL) as building:
-            model.save_pretrained(building, state_dict=outcome.weights)
-            tokenizer.save_pretrained(building)
-    tail = outcome.losses[-20:]
-    return {
-        "finished": True,
-        "step": outcome.step,
-        "tokens": outcome.tokens,
-        "seconds": round(outcome.seconds, 1),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "loss": sum(tail) / len(tail) if tail else None,
-        "heldout_loss": outcome.heldout_loss,
-        "model": str(folder / MODEL),
-    }
 
 
 def read_source(text: str) -> Source:

@@ -18,6 +18,7 @@ from edgespec.engine.drafters.model import DraftModel
 from edgespec.engine.loop import speculate
 from edgespec.engine.native import NativeEngine
 from edgespec.engine.processors import Processor
+from edgespec.engine.reading import Reading
 from edgespec.engine.step import Step, acceptance_by_position, acceptance_rate, block_efficiency
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
@@ -101,7 +102,7 @@ def evaluate_at(
     documents = []
     try:
         asked = [
-            (prompt.task, engine.encode(engine.chat_prompt(_said(prompt)) if prompt.chat else prompt.text))
+            (prompt.task, (Reading.of_chat(engine, _said(prompt)) if prompt.chat else Reading(prompt.text)).ids(engine))
             for prompt in prompts
         ]
         for temperature in temperatures:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -28,8 +28,9 @@ from .batches import Batch, Batches, read_ahead
 from .checkpoints import Checkpoints, TrainState
 from .interrupt import StopRequest
 from .metrics import MetricsLog
+from .models import first_line
 from .optimizers import OptimizerName, build_optimizers
-from .precision import Precision, autocast, settle_precision
+from .precision import Precision, Wanted, autocast, settle_precision
 from .schedule import Schedule
 
 LossFunction = Callable[[torch.nn.Module, Batch], tuple[torch.Tensor, Mapping[str, "float | torch.Tensor"]]]
@@ -52,9 +53,8 @@ class LoopConfig:
     schedule: Schedule = field(default_factory=Schedule)
     optimizer: OptimizerName = "adamw"
     weight_decay: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.95)
     clip_norm: float = 1.0
-    precision: Precision | Literal["auto"] = "auto"
+    precision: Wanted = "auto"
     compiled: bool = False
     seed: int = 0
     checkpoint_every: int = 500
@@ -118,6 +118,10 @@ def is_main_process() -> bool:
     return bool(PartialState().is_main_process)
 
 
+_COMPILERS = ("torch._dynamo", "torch._inductor")
+"""Where the exceptions of torch.compile are at home, which takes a second to import."""
+
+
 class _Unit(torch.nn.Module):
     """Model and loss behind one forward call: DDP and FSDP hook a module's forward, whatever the loss does inside."""
 
@@ -131,6 +135,19 @@ class _Unit(torch.nn.Module):
     def forward(self, batch: Batch) -> tuple[torch.Tensor, Mapping[str, float | torch.Tensor]]:
         with autocast(batch["input_ids"].device.type, self._precision):
             return self._loss_fn(self.model, batch)
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """torch.compile does its work in the first pass, forward and back; what it cannot do becomes a sentence."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.startswith(_COMPILERS):
+            raise EdgespecError(
+                f"torch.compile failed: {first_line(error)}; leave --compile out, or give it a C++ compiler to find"
+            ) from error
+        raise
 
 
 def train(
@@ -189,8 +206,8 @@ class _Run:
         self._settled = {"precision": precision}
         self._checkpoints.require_room(sum(parameter.numel() for parameter in model.parameters()))
         accelerator.wait_for_everyone()
-        if config.compiled:
-            model.compile()
+        if config.compiled:  # what the losses call, which make logits themselves: see heads.py
+            getattr(model, "base_model", model).compile()
         unit = _Unit(model, loss_fn, precision)
         if config.optimizer == "muon" and accelerator.distributed_type == DistributedType.FSDP:
             raise EdgespecError("Muon needs whole matrices and FSDP shards them; choose the optimizer adamw, or DDP")
@@ -268,7 +285,7 @@ class _Run:
         sums: list[torch.Tensor] = []
         parts = list(self._parts(batch))
         for index, (part, weight) in enumerate(parts):
-            with accelerator.no_sync(self._unit) if index + 1 < len(parts) else nullcontext():
+            with _compiling(), accelerator.no_sync(self._unit) if index + 1 < len(parts) else nullcontext():
                 loss, metrics = self._unit(part)
                 # DDP averages over processes what is to be summed
                 accelerator.backward(loss * (weight * accelerator.num_processes))
@@ -358,7 +375,7 @@ class _Run:
 
 
 def _optimizers(unit: torch.nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:
-    return build_optimizers(unit, config.optimizer, config.learning_rate, config.weight_decay, config.betas)
+    return build_optimizers(unit, config.optimizer, config.learning_rate, config.weight_decay)
 
 
 def _share(config: LoopConfig, processes: int) -> int:

@@ -27,7 +27,7 @@ def load_model(name: str | Path, *, dtype: Any = "auto") -> Any:
     try:
         return AutoModelForCausalLM.from_pretrained(str(name), dtype=dtype)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise EdgespecError(f"the model '{name}' cannot be loaded: {_first_line(error)}") from error
+        raise EdgespecError(f"the model '{name}' cannot be loaded: {first_line(error)}") from error
 
 
 def load_tokenizer(name: str | Path) -> Any:
@@ -35,7 +35,7 @@ def load_tokenizer(name: str | Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(str(name))
     except (OSError, ValueError, KeyError) as error:
-        raise EdgespecError(f"the tokenizer of '{name}' cannot be loaded: {_first_line(error)}") from error
+        raise EdgespecError(f"the tokenizer of '{name}' cannot be loaded: {first_line(error)}") from error
 
 
 def require_same_vocabulary(target: str | Path, draft: str | Path) -> None:
@@ -62,5 +62,5 @@ def stop_ids(model: Any) -> frozenset[int]:
     return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

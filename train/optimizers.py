@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -11,6 +10,8 @@ from .muon import Muon
 
 OptimizerName = Literal["adamw", "muon"]
 
+BETAS = (0.9, 0.95)
+"""Of AdamW, for both moments."""
 MUON_RATE = 20.0
 """Muon's rate over AdamW's: its updates have unit spectral norm, AdamW's have unit elements."""
 
@@ -20,7 +21,6 @@ def build_optimizers(
     name: OptimizerName,
     learning_rate: float,
     weight_decay: float,
-    betas: Sequence[float] = (0.9, 0.95),
 ) -> list[torch.optim.Optimizer]:
     """AdamW for everything, or Muon for the layers' matrices and AdamW for the rest.
 
@@ -43,7 +43,7 @@ def build_optimizers(
         groups = without
     else:
         groups = [{"params": matrices, "weight_decay": weight_decay}, *without]
-    made.append(torch.optim.AdamW(groups, lr=learning_rate, betas=tuple(betas), fused=True))
+    made.append(torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, fused=True))
     for optimizer in made:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]

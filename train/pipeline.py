@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from edgespec.bundled import bundled_checkpoints
+from edgespec.bundled import checkpoint_named
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
 from edgespec.progress import SILENT, Progress
@@ -30,6 +30,7 @@ from edgespec.training_index import INDEX_FILE
 from .answering import SET, answer
 from .drafting import align_draft, pretrain_draft, service_on
 from .evaluate import HeldOut, Service, evaluate_at
+from .finishing import require_finished
 from .from_nothing import make_corpus, train_phase
 from .init import make_draft
 from .losses import Mix
@@ -64,8 +65,8 @@ class Pipeline:
     def run(self) -> dict[str, Path]:
         """Every stage in order; their folders by name.
 
-        Raises EdgespecError at the first that cannot be made, or when training was asked to stop: what was done so far
-        stays, and the same command goes on.
+        Raises EdgespecError at the first that cannot be made, Stopped when training was asked to stop: what was done so
+        far stays, and the same command goes on.
         """
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise EdgespecError(
@@ -85,7 +86,7 @@ class Pipeline:
         given = self.recipe.target.checkpoint
         if given is None:
             return str(self.work / f"target-{len(self.recipe.target.phases)}")
-        return str(bundled_checkpoints()[0]) if given == "bundled" else given
+        return checkpoint_named(given, "target")
 
     def drafts(self) -> list[str]:
         """Stages whose folder is a trained draft, in order."""
@@ -182,7 +183,7 @@ class Pipeline:
 
     def _pretrain(self, folder: Path, section: PretrainSection, draft: Path) -> Mapping[str, Any]:
         service = self._service() if section.evaluate_every else None
-        return pretrain_draft(
+        facts = pretrain_draft(
             folder,
             section,
             checkpoint_in(draft),
@@ -192,6 +193,8 @@ class Pipeline:
             service=service,
             progress=self.progress,
         )
+        require_finished(facts, folder)
+        return facts
 
     def _answer(self, folder: Path, inputs: Sequence[Any]) -> Mapping[str, Any]:
         assert self.recipe.generate is not None
@@ -209,7 +212,7 @@ class Pipeline:
     def _align(self, folder: Path, draft: Path) -> Mapping[str, Any]:
         section = self.recipe.align
         assert section is not None
-        return align_draft(
+        facts = align_draft(
             folder,
             section,
             checkpoint_in(draft),
@@ -222,6 +225,8 @@ class Pipeline:
             service=self._service() if section.evaluate_every else None,
             progress=self.progress,
         )
+        require_finished(facts, folder)
+        return facts
 
     def _service(self) -> Service:
         section = self.recipe.evaluate or EvaluateSection()

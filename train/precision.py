@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 Precision = Literal["bf16", "f32"]
+Wanted = Literal["auto", "bf16", "f32"]
 _TYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
 
 
@@ -19,7 +20,7 @@ def autocast(device: str, precision: Precision) -> AbstractContextManager[Any]:
     return torch.autocast(device, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def settle_precision(wanted: Precision | Literal["auto"], accelerator: Accelerator) -> Precision:
+def settle_precision(wanted: Wanted, accelerator: Accelerator) -> Precision:
     """`wanted`, or for "auto" the faster one here; every process gets the main one's answer.
 
     A CPU without bf16 units emulates them at a hundredth of its f32 rate, and flags do not say how fast: it is tried.

@@ -20,21 +20,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from edgespec import vocabulary
 from edgespec.errors import EdgespecError
 from edgespec.progress import SILENT, Progress
-from edgespec.staging import remove_folder, require_folder, staged_directory, write_atomically
+from edgespec.staging import require_folder, write_atomically
 
 from .checkpoints import recipe_differences
 from .cross_entropy import next_token_loss
-from .loop import Hook, LoopConfig, Outcome, train
-from .metrics import read_curve
+from .finishing import keep
+from .heads import rule_of
+from .loop import Hook, LoopConfig, train
+from .models import MODEL, load_model, load_tokenizer
 from .packing import Held, PackedText, TextEncoder, heldout_batches
 from .sources import Source, SourceSpec
 
-MODEL = "model"
 RUN = "run.json"
 
 
@@ -95,8 +95,9 @@ def pretrain_checkpoint(
         progress.say(f"'{out / MODEL}' is made already")
         return done
     text, heldout = _text(checkpoint, sources, config, progress)
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    model = load_model(checkpoint, dtype=torch.float32)
     _require_fit(model, text, config, checkpoint)
+    rule_of(model)
     out.mkdir(exist_ok=True)
     outcome = train(
         model,
@@ -110,12 +111,8 @@ def pretrain_checkpoint(
         progress=progress,
         label=f"pretraining '{out.name}'",
     )
-    facts = _facts(outcome, model, out)
+    facts = keep(out, model, load_tokenizer(checkpoint), outcome, progress)
     if outcome.finished and outcome.is_main:
-        remove_folder(out / MODEL)  # of a run that was killed right here
-        with staged_directory(out / MODEL, progress=progress) as building:
-            model.save_pretrained(building, state_dict=outcome.weights)
-            AutoTokenizer.from_pretrained(checkpoint).save_pretrained(building)
         document = {"recipe": {**recipe, "loop": loop.recipe()}, "facts": facts}
         write_atomically(out / RUN, json.dumps(document, indent=1) + "\n")
     return facts
@@ -128,7 +125,7 @@ def _with_steps(config: PretrainConfig) -> LoopConfig:
 def _text(
     checkpoint: Path, sources: tuple[Source, ...], config: PretrainConfig, progress: Progress
 ) -> tuple[PackedText, Sequence[Any]]:
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer = load_tokenizer(checkpoint)
     held = Held(config.heldout_share) if config.heldout_rows and config.heldout_share else None
     text = PackedText(
         sources=sources,
@@ -162,23 +159,6 @@ def _require_fit(model: Any, text: PackedText, config: PretrainConfig, checkpoin
             f"the tokenizer of '{checkpoint}' has ids up to {largest} and the model's embedding has {rows} rows: they "
             "do not belong together; take the tokenizer that the model was made with"
         )
-
-
-def _facts(outcome: Outcome, model: Any, out: Path) -> dict[str, Any]:
-    """The curves are read back: a run that went on has not seen all of its steps itself."""
-    losses = [value for _, value in read_curve(out)] if outcome.is_main else outcome.losses
-    held = [value for _, value in read_curve(out, "heldout_loss")] if outcome.is_main else []
-    tail = losses[-20:]
-    return {
-        "finished": outcome.finished,
-        "step": outcome.step,
-        "tokens": outcome.tokens,
-        "seconds": round(outcome.seconds, 1),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "loss": sum(tail) / len(tail) if tail else None,
-        "heldout_loss": held[-1] if held else None,
-        "model": str(out / MODEL) if outcome.finished else None,
-    }
 
 
 def _finished(out: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:

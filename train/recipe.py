@@ -14,17 +14,22 @@ Every section but `target` and `init` may be left out; the stages that are named
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
+from edgespec.amounts import parse_count
 from edgespec.errors import EdgespecError
 
-from .init import InitConfig
+from .generate.request import EngineName
+from .init import Beginning, InitConfig
 from .losses import Mix
-from .shapes import Shape
+from .optimizers import OptimizerName
+from .precision import Wanted
+from .schedule import Shape as ScheduleShape
+from .shapes import Head, Shape
 from .timed import Budget
 from .timed import Schedule as TimedSchedule
 
@@ -109,9 +114,9 @@ class InitSection(Section):
 
     shape: str | None = None
     params: str | None = None
-    from_target: Literal["scratch", "copy", "project"] = "scratch"
+    from_target: Beginning = "scratch"
     layers: list[int] | None = None
-    head: Literal["tied", "untied", "target"] = "target"
+    head: Head = "target"
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
@@ -125,7 +130,7 @@ class InitSection(Section):
         try:
             return InitConfig(
                 shape=Shape.parse(self.shape) if self.shape else None,
-                parameters=_count(self.params) if self.params else None,
+                parameters=parse_count(self.params, "params") if self.params else None,
                 beginning=self.from_target,
                 layers=tuple(self.layers) if self.layers else None,
                 head=self.head,
@@ -133,17 +138,6 @@ class InitSection(Section):
             )
         except EdgespecError as error:
             raise ValueError(str(error)) from error
-
-
-def _count(text: str) -> int:
-    """`50M` as a number."""
-    units = {"k": 1e3, "m": 1e6, "b": 1e9}
-    unit = text.strip()[-1:].lower()
-    number = text.strip()[:-1] if unit in units else text
-    try:
-        return int(float(number) * units.get(unit, 1))
-    except ValueError:
-        raise EdgespecError(f"params is '{text}'; give a number such as 50M or 1.5B") from None
 
 
 class Source(Section):
@@ -166,12 +160,12 @@ class Steps(Section):
     micro_batch: int | None = Field(ge=1, default=None)
     length: int = Field(ge=2, default=512)
     learning_rate: float = Field(gt=0, default=1e-3)
-    schedule: Literal["cosine", "wsd"] = "wsd"
+    schedule: ScheduleShape = "wsd"
     warmup: float = Field(ge=0, le=1, default=0.02)
     decay: float = Field(ge=0, le=1, default=0.3)
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: OptimizerName = "adamw"
     weight_decay: float = Field(ge=0, default=0.1)
-    precision: Literal["auto", "bf16", "f32"] = "auto"
+    precision: Wanted = "auto"
     compiled: bool = False
     checkpoint_every: int = Field(ge=1, default=500)
     evaluate_every: int = Field(ge=0, default=0)
@@ -198,7 +192,7 @@ class GenerateSection(Section):
     temperatures: list[float] = Field(min_length=1, default=[0.0, 0.6, 0.8, 1.0])
     each: bool = False
     top_p: float = Field(gt=0, le=1, default=1.0)
-    engine: Literal["openvino", "transformers", "vllm"] = "openvino"
+    engine: EngineName = "openvino"
     device: str = "CPU"
     top_k_logits: int | None = Field(ge=1, default=None)
     shard: int = Field(ge=1, default=512)

@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgespec.engine.genai import ends_of
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
+from edgespec.runtime.text import Words
 from edgespec.settings import EXACT
 from edgespec.signals import keeping_signal_stack
 
+from ..cases import first_turn
 from ..prompts import Prompt
 from ..speakers import BatchSpeaker
 from ..target import ModelTarget, Target
@@ -49,14 +52,8 @@ class World:
                 "the pair with --device CPU or GPU"
             )
         draft_device = require_device(draft_device) if draft_device else None
-        tokenizer = openvino_genai.Tokenizer(str(pair.target))
+        words = Words(pair.target)
         draft = pair.draft
-
-        def encode(prompt: Prompt) -> list[int]:
-            text = prompt.text
-            if prompt.chat and tokenizer.chat_template:
-                text = str(tokenizer.apply_chat_template([{"role": "user", "content": text}], True))
-            return [int(token) for token in tokenizer.encode(text, add_special_tokens=False).input_ids.data[0]]
 
         def control(prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
             speaker = BatchSpeaker(pair, "plain", device, None, settings, prefix_cache=False)
@@ -70,17 +67,7 @@ class World:
             open_target=lambda: ModelTarget(pair.target, "CPU", EXACT),
             open_rounded=lambda: ModelTarget(pair.target, device, settings),
             open_draft=None if draft is None else lambda: ModelTarget(draft, "CPU", EXACT),
-            encode=encode,
-            stop_ids=_stop_ids(pair, tokenizer),
+            encode=lambda prompt: first_turn(prompt, words),
+            stop_ids=ends_of(pair.target, openvino_genai.Tokenizer(str(pair.target)))[1],
             control=control,
         )
-
-
-def _stop_ids(pair: Pair, tokenizer: Any) -> frozenset[int]:
-    """As openvino_genai finds them: the generation config's, else the tokenizer's end of text."""
-    import openvino_genai
-
-    path = pair.target / "generation_config.json"
-    config = openvino_genai.GenerationConfig(str(path)) if path.is_file() else openvino_genai.GenerationConfig()
-    end = config.eos_token_id if config.eos_token_id >= 0 else tokenizer.get_eos_token_id()
-    return frozenset({int(end), *map(int, config.stop_token_ids)})

@@ -21,7 +21,10 @@ def run(
     gamma: Annotated[
         int | None, typer.Option(help="Tokens proposed a step; unless given, the tuned profile's.")
     ] = None,
-    cache_gb: Annotated[int, typer.Option(help="Gigabytes of the target's KV cache; the draft's is on top.")] = 4,
+    cache_gb: Annotated[
+        int | None,
+        typer.Option(help="Gigabytes of the target's KV cache; the draft's is on top. Not on an NPU. [default: 4]"),
+    ] = None,
     release: Annotated[
         str | None, typer.Option(help="Release of OVMS, e.g. 2026.3; unless given, the newest known.")
     ] = None,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..amounts import parse_bytes, parse_count
 from ..cache import cache_folder
 from ..console import Terminal
 from ..errors import EdgespecError
@@ -70,7 +70,7 @@ def run(
     if settings != "auto" and settings not in PLAIN_CANDIDATES:
         raise EdgespecError(f"there are no settings '{settings}'; choose auto, {', '.join(PLAIN_CANDIDATES)}")
     tried = PLAIN_CANDIDATES if settings == "auto" else {settings: PLAIN_CANDIDATES[settings]}
-    memory_bytes = None if memory is None else _size(memory, "--memory")
+    memory_bytes = None if memory is None else parse_bytes(memory, "--memory")
     trainer = None if hardware is None else stage.find_hardware(hardware)
     profiles = [] if acceptance is None else stage.read_acceptance(acceptance)
     kind = "gpu" if device.upper().startswith("GPU") else "cpu"
@@ -82,7 +82,7 @@ def run(
 
     spec = stage.make_target(target, precision, kind)
     if drafts is None:
-        budget = None if draft_parameters is None else _size(draft_parameters, "--draft-parameters", unit="")
+        budget = None if draft_parameters is None else parse_count(draft_parameters, "--draft-parameters")
         shapes = stage.propose(spec, draft_precision, budget)
         terminal.say(f"Drafts of a grid: {', '.join(one.name for one in shapes)}")
     elif draft_parameters is not None:
@@ -92,7 +92,7 @@ def run(
     if not shapes:
         raise EdgespecError("--drafts names no shape; give some, such as 6x512,4x1024, or leave it out for a grid")
 
-    store = stage.Store(cache_folder() / "twins", _size(cache_limit, "--cache-limit"))
+    store = stage.Store(cache_folder() / "twins", parse_bytes(cache_limit, "--cache-limit"))
     request = stage.Request(spec, shapes, device, draft_device, tried, minutes)
     folder = out or cache_folder() / "plans" / f"{spec.folder_name}-{device}-{draft_device or device}"
     identity = {
@@ -130,19 +130,6 @@ def run(
             f"Twins are kept in '{store.folder}': {store.bytes / 1e9:.1f} of {store.limit_bytes / 1e9:.0f} GB."
         )
     terminal.answer({**document, "page": str(page)}, f"page: {page}")
-
-
-def _size(text: str, option: str, unit: str = "B") -> int:
-    """Bytes of 16GB, 16 GB, 8GiB or a plain number; with unit "", a count such as 50M."""
-    found = re.fullmatch(rf"\s*([0-9.]+)\s*(?:([kmgt])(i?){unit}?)?{unit}?\s*", text, re.IGNORECASE)
-    try:
-        value = float(found[1]) if found else 0.0
-    except ValueError:
-        value = 0.0
-    if not found or value <= 0:
-        raise EdgespecError(f"{option} is '{text}', where a size such as {'16GB' if unit else '50M'} is needed")
-    base = 1024 if found[3] else 1000
-    return int(value * base ** (" kmgt".index(found[2].lower()) if found[2] else 0))
 
 
 def _show(terminal: Terminal, stage: Any, document: dict[str, Any]) -> None:

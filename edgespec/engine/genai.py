@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..errors import EdgespecError, EngineFailed, last_line
 from ..pair import Pair
 from ..sampling import GREEDY, Sampling
 from ..signals import keeping_signal_stack
+from .reading import HasTokenizer
 from .step import Generation, Step
 from .stopping import Ending
 
@@ -34,8 +36,10 @@ OnTokens = Callable[[Sequence[int]], bool]
 """Called with each step's tokens as they come; returning True stops the generation."""
 
 
-class GenaiEngine:
-    """One pipeline in one mode on one device. Not for concurrent calls: one `generate` at a time."""
+class GenaiEngine(HasTokenizer):
+    """One pipeline in one mode on one device. Not for concurrent calls: one `generate` at a time.
+
+    stop_ids: tokens that end a text whatever a request says."""
 
     name = "genai"
 
@@ -84,21 +88,8 @@ class GenaiEngine:
                 f"openvino-genai could not load '{pair.root}' on {self.device} in mode '{mode}': {last_line(error)}"
             ) from error
         self._tokenizer = self._pipeline.get_tokenizer()
-
-    def encode(self, text: str, *, special: bool = False) -> list[int]:
-        """Token ids of `text`, no chat template. special: with what the tokenizer adds by itself, such as a BOS: for
-        text that stands alone, not for the output of a chat template, which has its own."""
-        text = text.encode("utf-8", errors="replace").decode("utf-8")  # a lone surrogate is no text
-        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=special).input_ids.data[0]]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(ids))) if ids else ""
-
-    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The model's chat template applied to `messages`. Raises EdgespecError when the model has none."""
-        if not self._tokenizer.chat_template:
-            raise EdgespecError("this model has no chat template; give it plain text to complete instead")
-        return str(self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True))
+        own = self._pipeline.get_generation_config()
+        self._end, self.stop_ids = ends_of(pair.target, self._tokenizer, own)
 
     def generate(
         self,
@@ -179,8 +170,8 @@ class GenaiEngine:
                 "(openvino.genai#4190), so it is not used there; take temperature 0, or mode plain or lookup"
             )
         config = openvino_genai.GenerationConfig()
-        config.eos_token_id = self._pipeline.get_generation_config().eos_token_id
-        config.stop_token_ids = self._pipeline.get_generation_config().stop_token_ids
+        config.eos_token_id = self._end
+        config.stop_token_ids = set(self.stop_ids)
         config.max_new_tokens = max_new_tokens
         replace(sampling, stop_strings=()).apply(config)
         if gamma:
@@ -229,6 +220,19 @@ def require_draft(pair: Pair, mode: str) -> None:
             f"the draft of '{pair.root}' is an EAGLE-3 head, which reads the target's hidden states and so is no draft "
             f"for mode '{mode}'; use mode eagle3"
         )
+
+
+def ends_of(folder: Path, tokenizer: Any, config: Any = None) -> tuple[int, frozenset[int]]:
+    """(the end of text, -1 for none; all ids that end a text): by `config`, an openvino_genai.GenerationConfig, where
+    it names any, by the model's generation_config.json else, and last by its tokenizer. A pipeline with a draft or
+    prompt lookup tells of none, though it ends at them, and forgets them where a request has stop tokens of its own."""
+    import openvino_genai
+
+    path = folder / "generation_config.json"
+    if config is None or (config.eos_token_id < 0 and not config.stop_token_ids):
+        config = openvino_genai.GenerationConfig(str(path)) if path.is_file() else openvino_genai.GenerationConfig()
+    end = int(config.eos_token_id if config.eos_token_id >= 0 else tokenizer.get_eos_token_id())
+    return end, frozenset({*([end] if end >= 0 else []), *map(int, config.stop_token_ids)})
 
 
 def open_engine(

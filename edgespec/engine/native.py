@@ -24,6 +24,7 @@ from .loop import speculate
 from .model import Interrupted, ModelSequence, open_model
 from .processors import Constraint, Processor
 from .proposal import Drafter
+from .reading import HasTokenizer
 from .step import Generation, Step, cut
 from .stopping import Ending
 
@@ -31,8 +32,10 @@ OnTokens = Callable[[Sequence[int]], bool]
 """Called with each step's tokens as they come; returning True stops the generation."""
 
 
-class NativeEngine:
-    """A pair on a device with one drafter. Not for concurrent calls: one `generate` at a time."""
+class NativeEngine(HasTokenizer):
+    """A pair on a device with one drafter. Not for concurrent calls: one `generate` at a time.
+
+    stop_ids: tokens that end a text whatever a request says."""
 
     name = "native"
 
@@ -89,21 +92,6 @@ class NativeEngine:
         """Another, empty sequence on the compiled target: passes can be timed on it without a second copy of the
         weights, as long as no `generate` runs."""
         return self._target.sequence()
-
-    def encode(self, text: str, *, special: bool = False) -> list[int]:
-        """Token ids of `text`, no chat template. special: with what the tokenizer adds by itself, such as a BOS: for
-        text that stands alone, not for the output of a chat template, which has its own."""
-        text = text.encode("utf-8", errors="replace").decode("utf-8")  # a lone surrogate is no text
-        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=special).input_ids.data[0]]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(ids))) if ids else ""
-
-    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The model's chat template applied to `messages`. Raises EdgespecError when the model has none."""
-        if not self._tokenizer.chat_template:
-            raise EdgespecError("this model has no chat template; give it plain text to complete instead")
-        return str(self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True))
 
     def generate(
         self,

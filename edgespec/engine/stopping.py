@@ -47,15 +47,13 @@ class Ending:
             self.reached = True
             return self.rest()
         text = self._text(len(self._held))
-        found = [text.index(string) for string in self._strings if string in text]
-        if found:
-            self.reached = True
-            keep, self._held = self._whole_before(min(found)), []
+        certain, self.reached = before_stop(text, self._strings)
+        if self.reached:
+            keep, self._held = self._whole_before(certain), []
             return keep
         if text.endswith("\ufffd"):  # half a character
             return []
-        start = min(_possible_start(text, string) for string in self._strings)
-        return self._release(len(self._whole_before(start)))
+        return self._release(len(self._whole_before(certain)))
 
     def _text(self, count: int) -> str:
         before = len(self._decode(self._before))
@@ -72,6 +70,15 @@ class Ending:
         released, self._held = self._held[:count], self._held[count:]
         self._before = released[-1:] or self._before
         return released
+
+
+def before_stop(text: str, strings: Sequence[str]) -> tuple[int, bool]:
+    """(how many characters of `text` come before the first stop string, or before what may turn out to be the beginning
+    of one; whether one has come). `strings`: at least one, none of them empty."""
+    found = [place for string in strings if (place := text.find(string)) >= 0]
+    if found:
+        return min(found), True
+    return min(_possible_start(text, string) for string in strings), False
 
 
 def _possible_start(text: str, string: str) -> int:

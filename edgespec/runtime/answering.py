@@ -182,7 +182,7 @@ class Answering:
         if governor is not None:
             governor.begin()
         speculative = opened.way.speculative
-        ends = stop_ids(opened.engine) | set(self.request.sampling.stop_token_ids)
+        ends = opened.engine.stop_ids | set(self.request.sampling.stop_token_ids)
         clock = [time.perf_counter()]  # of the call, then of its last step; a prompt's seconds once they are known
         prompt_s: list[float] = []
 
@@ -225,14 +225,6 @@ class Answering:
         if opened.vocabulary is None:
             opened.vocabulary = Vocabulary(pair.target, engine.vocab_size, sorted(engine.stop_ids))
         return Grammar(opened.vocabulary, self.request.grammar)
-
-
-def stop_ids(engine: GenaiEngine | NativeEngine) -> set[int]:
-    """Ids that end a text whatever the request says."""
-    if isinstance(engine, NativeEngine):
-        return set(engine.stop_ids)
-    config = engine._pipeline.get_generation_config()
-    return {int(config.eos_token_id), *(int(token) for token in config.stop_token_ids)}
 
 
 def plain_time(generation: Generation) -> tuple[int, float] | None:

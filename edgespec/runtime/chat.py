@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
 
+from ..engine.reading import Reading
 from ..errors import EdgespecError
 from .requests import Options, Request, make_request
 from .results import Piece, Result
@@ -100,5 +101,5 @@ class Chat:
     def _prompt_ids(self, turns: Sequence[Mapping[str, str]]) -> list[int]:
         words = self._pipeline._the_words()
         if self._raw:
-            return words.encode("".join(message["content"] for message in turns), special=True)
-        return words.encode(words.chat_prompt(turns))
+            return Reading("".join(message["content"] for message in turns)).ids(words)
+        return Reading.of_chat(words, turns).ids(words)

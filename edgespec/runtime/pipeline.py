@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
 
+from ..engine.reading import Reading
 from ..engine.step import Generation
 from ..errors import EdgespecError, EngineFailed, MemoryShortage
 from ..pair import Pair
@@ -175,7 +176,7 @@ class SpecPipeline:
     def has_chat_template(self) -> bool:
         """Whether the model was made for conversations; waits for loading."""
         self.wait_until_ready()
-        return self._the_words().has_template
+        return self._the_words().has_chat_template
 
     @property
     def context(self) -> int | None:
@@ -188,6 +189,11 @@ class SpecPipeline:
         a BOS, for the output of a chat template. Any thread may call, while answers are written too."""
         self.wait_until_ready()
         return self._the_words().encode(text, special=special)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids. Any thread may call."""
+        self.wait_until_ready()
+        return self._the_words().decode(ids)
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The model's chat template applied to `messages` (role and content each), ready to be continued. Any thread
@@ -516,7 +522,7 @@ class SpecPipeline:
     def _encoded(self, prompt: str | Sequence[int]) -> Callable[[], list[int]]:
         if not isinstance(prompt, str):
             return lambda: list(prompt)
-        return lambda: self._the_words().encode(prompt, special=True) if prompt else []
+        return lambda: Reading(prompt).ids(self._the_words())
 
     def _wait_for(self, request: Request, on_piece: Callable[[Piece], object] | None = None) -> Result:
         if on_piece is None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypedDict
+from dataclasses import dataclass, fields
+from typing import Any, TypedDict, cast
 
 from ..engine import grammar
 from ..errors import EdgespecError
@@ -79,6 +79,12 @@ def make_request(prompt: Callable[[], list[int]], options: Options, *, chat: boo
     )
     asked = options.get("reuse_prefix")
     return Request(prompt, count, sampling, _grammar(options), chat if asked is None else bool(asked), asked, chat)
+
+
+def asked_for(sampling: Sampling) -> Options:
+    """The options that ask for `sampling`: what `make_request` makes of them is the same again."""
+    names = {of.name: "stop" if of.name == "stop_strings" else of.name for of in fields(sampling)}
+    return cast(Options, {option: getattr(sampling, name) for name, option in names.items()})
 
 
 def _grammar(options: Options) -> str | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import EdgespecError, last_line
+from ..engine.reading import HasTokenizer
 from ..signals import keeping_signal_stack
 from .spelling import Decode, spelling
 
@@ -13,8 +13,12 @@ _LONG = 32
 """Tokens after which a growing text is begun anew, so that a long line is not decoded over and over."""
 
 
-class Words:
+class Words(HasTokenizer):
     """The target's tokenizer. Threads may use it at once."""
+
+    _without_template = (
+        "give it plain text to continue, or chat with raw=True, where the conversation is one growing text"
+    )
 
     @keeping_signal_stack()
     def __init__(self, folder: Path) -> None:
@@ -23,32 +27,6 @@ class Words:
         self._tokenizer = openvino_genai.Tokenizer(str(folder))
         self.spell: Decode = spelling(folder, self.decode) or self.decode
         """As `decode`, and fast where the tokenizer allows: for text that streams."""
-
-    def encode(self, text: str, *, special: bool = False) -> list[int]:
-        """Token ids of `text`, no chat template. special: with what the tokenizer adds by itself, such as a BOS: for
-        text that stands alone, not for the output of a chat template, which has its own."""
-        text = text.encode("utf-8", errors="replace").decode("utf-8")  # a lone surrogate is no text
-        return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=special).input_ids.data[0]]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(ids))) if ids else ""
-
-    @property
-    def has_template(self) -> bool:
-        return bool(self._tokenizer.chat_template)
-
-    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The model's chat template applied to `messages`. Raises EdgespecError when the model has none, or when it
-        does not take them (some know no system message)."""
-        if not self.has_template:
-            raise EdgespecError(
-                "this model has no chat template; give it plain text to continue, or chat with raw=True, where the "
-                "conversation is one growing text"
-            )
-        try:
-            return str(self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True))
-        except RuntimeError as error:
-            raise EdgespecError(f"the model's chat template refuses this conversation: {last_line(error)}") from error
 
 
 class GrowingText:

@@ -54,11 +54,12 @@ class Script:
 
 class ScriptedEngine:
     name = "scripted"
+    has_chat_template = True
 
     def __init__(self, script: Script, mode: str, settings: str) -> None:
         self.script, self.mode, self.settings = script, mode, settings
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
         return list(text.encode())
 
     def decode(self, ids: Sequence[int]) -> str:

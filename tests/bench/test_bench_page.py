@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import find_browser
+from browser import headless
 from full_run import TASKS, full_run
 from hypothesis import given
 from hypothesis import strategies as some
@@ -68,13 +68,8 @@ page.setAttribute("data-layout", JSON.stringify(found));
 def dump_dom(page: Path, profile: Path, width: int = 1100) -> str:
     """The page's DOM after its scripts ran, in a window `width` pixels wide (headless browsers give 500 at least)."""
     result = subprocess.run(
-        [
-            find_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            f"--window-size={width},900", f"--user-data-dir={profile}", "--dump-dom", page.as_uri(),
-        ],
-        capture_output=True, timeout=300, check=True,
-    )  # fmt: skip
+        headless(profile, width, 900, "--dump-dom", page.as_uri()), capture_output=True, timeout=300, check=True
+    )
     return result.stdout.decode("utf-8", "replace")
 
 

@@ -87,7 +87,7 @@ def test_the_end_of_text_ends_the_answer(pair: Pair, tmp_path: Path, mode: str) 
     answer = greedy_by_hand(pair, ids, 40)
     place = next(i for i in range(4, 40) if answer[i] not in answer[:i])  # this token shall end the text from now on
     root = Path(shutil.copytree(pair.root, tmp_path / "ends"))
-    config = {"eos_token_id": answer[place], "bos_token_id": 0, "pad_token_id": 0}
+    config = {"eos_token_id": [299, answer[place]], "bos_token_id": 0, "pad_token_id": 0}
     for role in ("target", "draft"):
         (root / role / "generation_config.json").write_text(json.dumps(config), encoding="utf-8")
     manifest = pair.manifest
@@ -97,10 +97,13 @@ def test_the_end_of_text_ends_the_answer(pair: Pair, tmp_path: Path, mode: str) 
     }
     write_manifest(root, manifest.model_copy(update=records))
     engine = open_engine(Pair.open(root), device="CPU", mode=mode, settings=EXACT)  # type: ignore[arg-type]
+    assert engine.stop_ids == {299, answer[place]}
     generation = engine.generate(ids, 40, gamma=None)
     assert generation.finish_reason == "stop"
     assert generation.token_ids == answer[: place + 1]
     assert [token for step in generation.steps for token in step.tokens] == generation.token_ids
+    more = engine.generate(ids, 40, sampling=Sampling(stop_token_ids=(298,)))
+    assert more.token_ids == generation.token_ids, "a request's own stop tokens come beside the model's"
 
 
 def test_on_tokens_sees_everything_and_can_stop(engine: GenaiEngine) -> None:

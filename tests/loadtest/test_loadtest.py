@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+import uvicorn
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scripted_server import Live, ScriptedBackend, live
 
 from edgespec.errors import EdgespecError
@@ -20,7 +26,7 @@ from edgespec.loadtest.client import Target, ask
 from edgespec.loadtest.load import arrivals, offer
 from edgespec.loadtest.page import render_page
 from edgespec.loadtest.report import build_report
-from edgespec.loadtest.rows import Header, Line, Row, Span, read_lines
+from edgespec.loadtest.rows import Header, Line, Reply, Row, Span, read_lines
 from edgespec.serve import Access, Limits
 
 PROMPTS = [("p1", "abc"), ("p2", "defg")]
@@ -140,6 +146,95 @@ def test_a_stream_that_breaks_off_is_an_error_and_one_without_counts_is_counted(
     plain = asyncio.run(main("plain"))
     assert plain.error is None and plain.tokens == plain.chunks == 3
     assert "is not OpenAI's" in asyncio.run(main("odd")).error
+
+
+def answered(*events: str, done: bool = True) -> Reply:
+    """What becomes of a request to a server that streams these events."""
+    body = "".join(f"data: {event}\n\n" for event in (*events, *(["[DONE]"] if done else [])))
+
+    async def main() -> Reply:
+        transport = httpx.MockTransport(lambda request: httpx.Response(200, text=body))
+        async with httpx.AsyncClient(transport=transport) as client:
+            return await ask(client, Target("http://x/v1", "m", True, 5, 0.0), "hello")
+
+    return asyncio.run(main())
+
+
+TEXT = '{"choices": [{"delta": {"content": "a"}, "finish_reason": null}], "usage": null, "error": null, "more": [1]}'
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [("12", 12), ("12.0", 12), ("1.2e1", 12), ("null", 1), ("0", 0)],
+)
+def test_a_count_is_any_json_number_that_counts(usage: str, tokens: int) -> None:
+    details = f'{{"accepted_prediction_tokens": {usage}}}'
+    found = answered(TEXT, f'{{"usage": {{"completion_tokens": {usage}, "completion_tokens_details": {details}}}}}')
+    assert found.error is None and found.tokens == tokens and found.chunks == 1
+    assert found.accepted == (None if usage == "null" else tokens)
+
+
+@pytest.mark.parametrize("usage", ["12.5", "-1", '"12"', "true", "NaN", "Infinity", "1e400", "1e300", "[]", "{}"])
+@pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens"])
+def test_what_is_no_count_is_a_malformed_answer(usage: str, name: str) -> None:
+    found = answered(TEXT, f'{{"usage": {{"{name}": {usage}}}}}')
+    assert found.error is not None and found.error.startswith(f"the reply is not OpenAI's: usage.{name}: ")
+
+
+def anything() -> st.SearchStrategy[Any]:
+    """JSON, with the names that are looked at more often than chance would have it."""
+    names = ["choices", "delta", "content", "text", "usage", "completion_tokens", "error", "message", "finish_reason"]
+    leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    return st.recursive(
+        leaves,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(names), inner, max_size=3),
+        max_leaves=12,
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(anything(), max_size=3))
+def test_whatever_a_server_streams_becomes_a_row_that_is_read_back(events: list[Any]) -> None:
+    """An answer or an error, never the end of the run."""
+    found = answered(*(json.dumps(event) for event in events), "{not json" if len(events) == 2 else "{}")
+    row = Row(phase="measure", level="l", prompt="p", client=0, due_s=0, **found.model_dump())
+    assert Row.model_validate_json(json.dumps(row.model_dump(mode="json"), allow_nan=False)) == row
+    assert (row.error is None) or row.error
+
+
+def test_a_run_outlasts_a_server_whose_counts_are_no_counts(tmp_path: Path) -> None:
+    """Its answers are errors, by that name; the report is written."""
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse, PlainTextResponse
+    from starlette.routing import Route
+
+    async def models(request: Any) -> JSONResponse:
+        return JSONResponse({"data": [{"id": "m"}]})
+
+    async def chat(request: Any) -> PlainTextResponse:
+        return PlainTextResponse(f'data: {TEXT}\n\ndata: {{"usage": {{"completion_tokens": 1.5}}}}\n\n')
+
+    app = Starlette(routes=[Route("/v1/models", models), Route("/v1/chat/completions", chat, methods=["POST"])])
+    with serving(app) as url:
+        report = run_loadtest(wish(f"{url}/v1", Level("closed", 2), warmup=0), tmp_path / "out")
+    (arm,) = report["arms"]
+    assert arm["errors"]["rate"] == 1 and "usage.completion_tokens" in arm["errors"]["first"] and report["complete"]
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """The app on a free port of this machine."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()  # who asks before the server runs waits for it
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(30)
 
 
 def test_what_cannot_be_tested_is_refused(server: Live, tmp_path: Path) -> None:

@@ -186,6 +186,46 @@ def test_without_a_profile_ovms_has_its_own_default_and_a_gamma_goes_first(tiny_
 
 
 @pytest.mark.parametrize(
+    ("tuned", "words"),
+    [
+        ({"mode": "plain", "gamma": None}, "found nothing faster than plain decoding: the draft stays at home"),
+        ({"mode": "lookup", "gamma": 5}, "found prompt lookup fastest: the draft stays at home"),
+    ],
+)
+@pytest.mark.parametrize("where", ["GPU", "NPU", "CPU"])
+def test_a_device_for_a_draft_that_stays_at_home_is_refused_and_not_dropped(
+    tiny_pair: Path, tuned: dict[str, Any], words: str, where: str
+) -> None:
+    pair = pair_with(tiny_pair, profiles=[profile(**tuned)])
+    with pytest.raises(EdgespecError, match=f"a draft device was given.*goes without its draft.*{words}.*a gamma"):
+        deploy(pair, Ask("m", draft_device=where))
+    if where != "NPU":
+        assert deploy(pair, Ask("m", draft_device=where, gamma=2)).options["draft_device"] == where
+
+
+def test_an_npu_is_not_refused_for_a_draft_that_stays_at_home(tiny_pair: Path) -> None:
+    """OVMS 2026.3 has no draft there; a profile that found plain decoding fastest needs none. A gamma does."""
+    pair = pair_with(tiny_pair, profiles=[profile(device="NPU", mode="plain", gamma=None, settings={})])
+    assert not deploy(pair, Ask("m", device="NPU", release="2026.3")).draft
+    with pytest.raises(EdgespecError, match=r"OVMS 2026\.3 has no draft on an NPU"):
+        deploy(pair, Ask("m", device="NPU", release="2026.3", gamma=3))
+    moe = pair.manifest.target.model_copy(update={"architecture": "Qwen3MoeForCausalLM"})
+    plain = pair_with(tiny_pair, {"kind": "eagle3"}, target=moe, profiles=[profile(mode="plain", gamma=None)])
+    assert not deploy(plain, Ask("m", release="2025.4")).draft, "nor is a head that stays at home"
+
+
+def test_on_an_npu_nothing_is_written_that_is_ignored_there(tiny_pair: Path) -> None:
+    plan = deploy(pair_with(tiny_pair), Ask("m", device="NPU", gamma=2))
+    assert plan.options == {
+        "models_path": "./", "device": "NPU", "draft_models_path": "draft", "draft_device": "NPU",
+    }  # fmt: skip
+    assert any("MAX_PROMPT_LEN" in note for note in plan.notes)
+    longer = profile(device="NPU", mode="draft", settings={"MAX_PROMPT_LEN": 500_000})
+    assert deploy(pair_with(tiny_pair, profiles=[longer]), Ask("m", device="NPU")).memory_bytes > plan.memory_bytes
+    assert deploy(pair_with(tiny_pair), Ask("m")).memory_bytes - plan.memory_bytes > 5 * 10**9, "caches by the gigabyte"
+
+
+@pytest.mark.parametrize(
     ("draft", "ask", "words"),
     [
         ({}, Ask("m", device="NPU", release="2026.3"), "OVMS 2026.3 has no draft on an NPU; use 2026.4 or later"),
@@ -195,6 +235,7 @@ def test_without_a_profile_ovms_has_its_own_default_and_a_gamma_goes_first(tiny_
         ({}, Ask("m", release="2031.1"), "the rules of OVMS 2031.1 are not known"),
         ({}, Ask("../m"), "is no name for a model"),
         ({}, Ask("m", cache_gb=0), "at least 1 GB"),
+        ({}, Ask("m", device="NPU", cache_gb=4), "a cache of 4 GB was asked for, and OVMS sizes none on an NPU"),
         ({}, Ask("m", gamma=0), "gamma must be at least 1"),
     ],
 )

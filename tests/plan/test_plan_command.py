@@ -29,9 +29,9 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
         (["qwen3-8b", "--drafts", "2x512", "--draft-parameters", "50M"], "drop one of them"),
         (
             ["qwen3-8b", "--draft-parameters", "lots"],
-            "--draft-parameters is 'lots', where a size such as 50M is needed",
+            "--draft-parameters is 'lots'; give a number above 0, such as 300k, 50M or 2.5B",
         ),
-        (["qwen3-8b", "--memory", "16 apples"], "--memory is '16 apples', where a size such as 16GB is needed"),
+        (["qwen3-8b", "--memory", "16 apples"], "--memory is '16 apples'; give a size above 0, such as 500MB or 16GB"),
         (["qwen3-8b", "--hardware", "abacus"], "'abacus' is no hardware known here"),
         (["qwen3-8b", "--settings", "fastest"], "there are no settings 'fastest'; choose auto, default"),
         (["qwen3-8b", "--acceptance", "absent.json"], "'absent.json' cannot be read"),

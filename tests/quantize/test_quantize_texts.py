@@ -69,14 +69,16 @@ def test_long_text_is_tokenized_in_pieces_that_end_with_lines(tiny_pair: Path, m
     tokens = Tokens(tiny_pair / "target")
     whole = tokens.encode(Ask("".join(lines), chat=False))
     asked: list[str] = []
-    ids = tokens._ids
-    monkeypatch.setattr(tokens, "_ids", lambda piece: (asked.append(piece), ids(piece))[1])
+    encode = tokens._words.encode
+    monkeypatch.setattr(
+        tokens._words, "encode", lambda piece, special: (asked.append(piece), encode(piece, special=special))[1]
+    )
     monkeypatch.setattr(texts, "_PIECE", 100)
     in_pieces = tokens.encode(Ask("".join(lines), chat=False))
     assert "".join(asked) == "".join(lines)
     assert max(map(len, asked)) <= 100
     assert all(piece.endswith("\n") for piece in asked[:-1])
-    assert tokens._tokenizer.decode(in_pieces) == tokens._tokenizer.decode(whole)
+    assert tokens._words.decode(in_pieces) == tokens._words.decode(whole)
     assert len(whole) <= len(in_pieces) <= len(whole) + 3 * len(asked)  # only seams differ
     assert texts._pieces("x" * 250) == ["x" * 100, "x" * 100, "x" * 50]
 

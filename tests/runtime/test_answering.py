@@ -11,8 +11,9 @@ from edgespec.engine.step import Generation
 from edgespec.runtime import answering as module
 from edgespec.runtime.answering import Answering, plain_time
 from edgespec.runtime.modes import Way
-from edgespec.runtime.requests import make_request
+from edgespec.runtime.requests import asked_for, make_request
 from edgespec.runtime.worker import Job
+from edgespec.sampling import Biases, Sampling
 
 
 def answering() -> Answering:
@@ -23,10 +24,9 @@ def answering() -> Answering:
 
 def losing_draft() -> Any:
     """A genai draft whose governor has seen enough of it; the model ends a text at 7 and at 8."""
-    config = SimpleNamespace(eos_token_id=7, stop_token_ids={8})
     return SimpleNamespace(
         way=Way("genai", "draft"),
-        engine=SimpleNamespace(_pipeline=SimpleNamespace(get_generation_config=lambda: config)),
+        engine=SimpleNamespace(stop_ids=frozenset({7, 8})),
         governor=SimpleNamespace(
             on=False, gain=0.1, plain_pace=1e9, begin=lambda: None, saw=lambda *_, speculated: None
         ),
@@ -72,3 +72,9 @@ def test_steps_that_come_faster_than_a_screen_is_drawn_are_handed_over_together(
     answer.flush()
     answer.flush()
     assert sent[3:] == [[([7], [True])]]
+
+
+def test_a_sampling_becomes_the_options_that_ask_for_it() -> None:
+    """Every field differs from its default, so one that is lost shows."""
+    asked = Sampling(0.5, 7, 0.9, 3, 0.1, 1.2, 0.3, 0.4, Biases({5: -1.0}), (9,), ("end",))
+    assert make_request(list, asked_for(asked)).sampling == asked

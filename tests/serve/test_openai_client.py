@@ -107,7 +107,8 @@ def test_json_object_begins_an_object(client: openai.OpenAI) -> None:
     [
         ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}, "tools", "parses tool calls"),
         ({"n": 2}, "n", "one answer is written a request"),
-        ({"logprobs": True}, "logprobs", "neither engine hands out probabilities"),
+        ({"logprobs": True}, "logprobs", "no log-probabilities are handed out"),
+        ({"top_logprobs": 5}, "top_logprobs", "no log-probabilities are handed out"),
         ({"reasoning_effort": "high"}, "reasoning_effort", "no such control"),
         ({"extra_body": {"surprise": 1}}, "surprise", "there is no field 'surprise'"),
     ],

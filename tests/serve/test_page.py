@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from browser import Browser, find_browser
+from browser import Browser
 from scripted_server import Live, ScriptedBackend, live
 
 from edgespec.serve import Access, Served
@@ -18,7 +18,7 @@ from edgespec.serve import Access, Served
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    opened = Browser(find_browser(), tmp_path_factory.mktemp("profile"))
+    opened = Browser(tmp_path_factory.mktemp("profile"))
     yield opened
     opened.close()
 

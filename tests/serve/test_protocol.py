@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from edgespec.serve.errors import ApiError
+from edgespec.serve.openapi import describe
 from edgespec.serve.protocol import REFUSED, ChatBody, CompletionBody, read
+from edgespec.serve.settings import Access, Limits, Served
 
 USER = [{"role": "user", "content": "hello"}]
 
@@ -65,7 +67,7 @@ def test_limits_by_either_name_and_their_defaults() -> None:
         ({"functions": []}, "functions", "unsupported_parameter", "function calls"),
         ({"n": 2}, "n", "unsupported_parameter", "one answer is written a request"),
         ({"n": True}, "n", "unsupported_parameter", "one answer is written a request"),
-        ({"logprobs": True}, "logprobs", "unsupported_parameter", "hands out probabilities"),
+        ({"logprobs": True}, "logprobs", "unsupported_parameter", "no log-probabilities are handed out"),
         ({"best_of": True}, "best_of", "unsupported_parameter", "one answer"),
         ({"sampler": "x"}, "sampler", "unknown_parameter", "there is no field 'sampler'"),
         ({"temperature": 3}, "temperature", "invalid_value", "less than or equal to 2"),
@@ -132,3 +134,19 @@ def test_any_body_is_read_or_refused_and_no_refusal_quotes_long_input(fields: di
         chat(**fields)
     except ApiError as error:
         assert error.status == 400 and error.message and len(error.message) < 400
+
+
+def test_the_description_says_that_there_are_no_log_probabilities_and_why() -> None:
+    """In requests, where asking for them is refused with the same words, and in answers."""
+    schemas = describe(Served("m"), Limits(), Access())["components"]["schemas"]
+    chats, completions = (schemas[name]["properties"] for name in ("ChatRequest", "CompletionRequest"))
+    fields = [chats["logprobs"], chats["top_logprobs"], completions["logprobs"]]
+    answers = [schemas[name]["properties"]["choices"]["items"] for name in ("ChatAnswer", "CompletionAnswer")]
+    with pytest.raises(ApiError) as refusal:
+        chat(logprobs=True)
+    for field in (*fields, *(answer["properties"]["logprobs"] for answer in answers)):
+        why = field["description"].partition(": ")[2].rstrip(".")
+        assert why.startswith("no log-probabilities are handed out") and why in refusal.value.message
+    for ask, logprobs in ((chat, True), (completion, 5), (completion, 0)):
+        with pytest.raises(ApiError, match="'logprobs' is not supported: no log-probabilities are handed out"):
+            ask(logprobs=logprobs)

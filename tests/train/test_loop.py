@@ -18,9 +18,11 @@ from accelerate import Accelerator
 from tiny_run import CONFIG, columns, tiny_model, tiny_rows
 
 from edgespec.errors import EdgespecError
+from edgespec.train.align import alignment_loss
 from edgespec.train.batches import Batch, ShuffledRows
 from edgespec.train.cross_entropy import next_token_loss
 from edgespec.train.loop import LoopConfig, Outcome, Snapshot, train
+from edgespec.train.losses import Mix
 from edgespec.train.metrics import read_curve
 from edgespec.train.schedule import Schedule
 
@@ -253,3 +255,34 @@ def test_checkpoints_say_what_they_are(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "checkpoints" / "step-00000006" / "state.json").read_text())
     assert document["recipe"]["data"] == "code" and document["recipe"]["loop"]["seed"] == 0
     assert document["state"]["step"] == document["state"]["position"] == 6 and document["processes"] == 1
+
+
+@pytest.mark.parametrize("family", ["pretraining", "alignment"])
+def test_what_is_compiled_is_what_the_loss_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str) -> None:
+    """A compiled module that nothing calls would be --compile without effect."""
+    calls = 0
+
+    def compiled(self: torch.nn.Module) -> None:
+        def through(*args: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return self._call_impl(*args, **options)
+
+        self._compiled_call_impl = through
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compiled)
+    loss = next_token_loss if family == "pretraining" else alignment_loss(Mix.parse("ce"))
+    _train(tmp_path / "run", replace(SHORT, steps=2, compiled=True), loss)
+    assert calls >= 2 * SHORT.batch // (SHORT.micro_batch or SHORT.batch)
+
+
+def test_what_cannot_be_compiled_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no C++ compiler found")
+
+    def compiled(self: torch.nn.Module) -> None:
+        self._compiled_call_impl = torch.compile(self._call_impl, backend=no_compiler)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compiled)
+    with pytest.raises(EdgespecError, match=r"torch.compile failed: .*; leave --compile out, or give it a C\+\+"):
+        _train(tmp_path / "run", replace(SHORT, compiled=True))

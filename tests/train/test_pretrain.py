@@ -135,7 +135,7 @@ def test_ids_beyond_the_embedding_are_refused(
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (("--tokens", "many"), "--tokens is 'many'; give a number above 0 such as"),
+        (("--tokens", "many"), "--tokens is 'many'; give a number above 0, such as"),
         (("--length", "4"), "rows of 4 tokens are too short"),
         (("--length", "1024"), "do not fit into the context"),
         (("--data", "/nowhere/text.txt"), "there is no file or folder '/nowhere/text.txt'"),

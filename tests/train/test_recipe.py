@@ -273,7 +273,7 @@ def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
         ({"align": {**TINY["align"], "steps": 3}}, r"align\.steps: unknown key; choose tokens, batch"),
         ({"seed": "x"}, "seed: Input should be a valid integer"),
         ({"init": {"shape": "wide"}}, "init: the shape is 'wide'; give layers and hidden size as in 4x640"),
-        ({"init": {"params": "many"}}, "init: params is 'many'; give a number such as 50M"),
+        ({"init": {"params": "many"}}, "init: params is 'many'; give a number above 0"),
         ({"init": {}}, r"init: give either shape \(LAYERSxHIDDEN\) or params"),
         ({"tokenizer": {"vocab_size": 3}}, r"tokenizer\.vocab_size: Input should be greater than 256"),
         ({"align": {**TINY["align"], "loss": "mse"}}, r"align\.loss: 'mse' in the loss 'mse' is no loss; choose ce"),

@@ -1,14 +1,21 @@
-"""edgespec train generate, align and evaluate as they are typed: one small chain, and what is refused."""
+"""edgespec train generate, align, evaluate and run as they are typed: a small chain, Ctrl-C, and what is refused."""
 
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+import yaml
 
+from edgespec.bundled import bundled_checkpoints
 from edgespec.cli import main
+from edgespec.commands.train import options
+from edgespec.errors import EdgespecError
+from edgespec.train import loop
+from edgespec.train.metrics import read_curve
 
 
 def _run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> Any:
@@ -57,6 +64,125 @@ def test_answers_of_a_pair_align_a_draft_that_is_evaluated(
     found = _run(capsys, monkeypatch, *evaluate, "--temperature", 0.6, "--gamma", 2, "--max-new-tokens", 16)
     assert {"acceptance_rate", "alpha", "block_efficiency", "mbsu", "by_task"} <= set(found)
     assert found["temperature"] == 0.6 and list(found["by_task"]) == ["code"] and len(found["alpha"]) == 2
+
+
+def _interrupt_at(patch: pytest.MonkeyPatch, *calls: int) -> None:
+    """Ctrl-C at those steps of the loop, counted from 1."""
+    step, seen = loop._Run._step, 0
+
+    def interrupted(self: Any, *arguments: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        for _ in range(calls.count(seen)):
+            signal.raise_signal(signal.SIGINT)
+        return step(self, *arguments)
+
+    patch.setattr(loop._Run, "_step", interrupted)
+
+
+def _interrupted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, calls: tuple[int, ...], *arguments: object
+) -> tuple[str, str]:
+    """(stdout, stderr) of the command, which ends with 130."""
+    monkeypatch.setattr("sys.argv", ["edgespec", "train", *map(str, arguments), "--json"])
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        _interrupt_at(patch, *calls)
+        main()
+    out, err = capsys.readouterr()
+    assert ended.value.code == 130, err
+    return out, " ".join(err.split())
+
+
+def test_ctrl_c_ends_align_with_130_and_the_same_command_goes_on(
+    tiny_pair: Path,
+    tiny_draft_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "p.txt").write_text("".join(f"def f{i}(x):\n" for i in range(20)), encoding="utf-8")
+    answers, out = tmp_path / "answers", tmp_path / "aligned"
+    _run(capsys, monkeypatch, "generate", tiny_pair, "--prompts", tmp_path / "p.txt", "-o", answers, "--shard", 7)
+    align = ["align", tiny_draft_checkpoint, answers, "--tokens", 1024, "--batch", 4, "--length", 32]
+    align += ["--precision", "f32", "--checkpoint-every", 2, "-o"]
+    printed, told = _interrupted(capsys, monkeypatch, (3,), *align, out)
+    facts = json.loads(printed.splitlines()[-1])
+    assert not facts["finished"] and facts["step"] == 3 and facts["model"] is None
+    assert f"stopped at step 3, which is saved in '{out}'; the same command goes on from there" in told
+    assert "error" not in told and not (out / "model").exists() and not (out / "run.json").exists()
+
+    printed, told = _interrupted(capsys, monkeypatch, (2, 2), *align, out)
+    assert not printed and "the last checkpoint is kept, and the same command goes on" in told, "twice: at once"
+
+    found, whole = (_run(capsys, monkeypatch, *align, folder) for folder in (out, tmp_path / "whole"))
+    assert found["finished"] and found["step"] == 8
+    assert read_curve(out) == read_curve(tmp_path / "whole"), "nothing was lost, and nothing done twice"
+    assert found["loss"] == whole["loss"], "told of all steps, not of those after the interruption"
+
+
+def test_ctrl_c_ends_a_recipe_with_130_and_the_same_command_goes_on(
+    tiny_target_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text.txt").write_text("def add(a, b):\n    return a + b\n" * 400, encoding="utf-8")
+    recipe, out = tmp_path / "mine.yaml", tmp_path / "work"
+    section = {"data": [{"source": str(tmp_path / "text.txt")}], "tokens": 2048, "batch": 4, "length": 64}
+    document = {
+        "target": {"checkpoint": str(tiny_target_checkpoint)},
+        "init": {"shape": "1x32"},
+        "pretrain": section | {"precision": "f32", "checkpoint_every": 2},
+    }
+    recipe.write_text(yaml.safe_dump(document), encoding="utf-8")
+    printed, told = _interrupted(capsys, monkeypatch, (3,), "run", recipe, "--out", out)
+    assert not printed and "error" not in told
+    assert f"stopped at step 3, which is saved in '{out / 'pretrain'}'; the same command goes on from there" in told
+    assert (out / "init" / "stage.json").is_file() and not (out / "pretrain" / "stage.json").exists()
+
+    _, told = _interrupted(capsys, monkeypatch, (2, 2), "run", recipe, "--out", out)
+    assert f"stopped; the stages made so far are kept in '{out}', and the same command goes on" in told
+
+    made = _run(capsys, monkeypatch, "run", recipe, "--out", out)
+    assert list(made["stages"]) == ["init", "pretrain"] and len(read_curve(out / "pretrain")) == 8
+
+
+def test_choices_on_the_command_line_are_those_of_the_stage() -> None:
+    from edgespec.train import init, optimizers, precision, schedule, shapes
+    from edgespec.train.generate import request
+
+    for typed, theirs in (
+        (options.Beginning, init.Beginning),
+        (options.Engine, request.EngineName),
+        (options.Head, shapes.Head),
+        (options.Optimizer, optimizers.OptimizerName),
+        (options.Precision, precision.Wanted),
+        (options.ScheduleShape, schedule.Shape),
+    ):
+        assert set(get_args(typed)) == set(get_args(theirs))
+
+
+def test_bundled_names_the_pair_wherever_a_checkpoint_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _run(capsys, monkeypatch, "init", "bundled", "-o", tmp_path / "draft", "--shape", "1x32")
+    assert made["shape"] == "1x32" and (tmp_path / "draft" / "tokenizer.json").is_file()
+    target, draft = bundled_checkpoints()
+    asked: list[tuple[str, str]] = []
+
+    def adopted(given: str, other: str, *_: object, **__: object) -> None:
+        asked.append((given, other))
+        raise EdgespecError("seen")
+
+    monkeypatch.setattr("edgespec.export.export_pair", adopted)
+    _run(capsys, monkeypatch, "evaluate", "--target", "bundled", "--draft", "bundled")
+    _run(capsys, monkeypatch, "evaluate", "--target", "bundled", "--draft", tmp_path / "draft")
+    assert asked == [(str(target), str(draft)), (str(target), str(tmp_path / "draft"))]
+
+    def aligned(given: str, *_: object, target: str, **__: object) -> None:
+        asked.append((target, given))
+        raise EdgespecError("seen")
+
+    monkeypatch.setattr("edgespec.train.run_alignment", aligned)
+    _run(capsys, monkeypatch, "align", "bundled", tmp_path, "-o", tmp_path / "a", "--target", "bundled")
+    assert asked[-1] == (str(target), str(draft))
 
 
 def test_what_does_not_go_together_is_refused(

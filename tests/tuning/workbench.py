@@ -108,11 +108,13 @@ class Workbench:
 
 
 class ScriptedEngine:
+    has_chat_template = False
+
     def __init__(self, bench: Workbench, name: str, settings: dict[str, Any]) -> None:
         self.bench, self.name, self.settings = bench, name, settings
         self.closed = False
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
         return list(text.encode())
 
     def decode(self, ids: Sequence[int]) -> str:

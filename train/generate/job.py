@@ -20,7 +20,7 @@ from .by_transformers import TransformersWriter
 from .by_vllm import VllmWriter
 from .distributions import open_target, write_top_k
 from .prompts import Prompt, encode, read_prompts
-from .request import Writer
+from .request import EngineName, Writer
 from .shards import done_shards
 from .writing import Settings, plan_requests, write_alignment_set, write_own_prompts
 
@@ -35,7 +35,7 @@ class AlignmentJob:
 
     target: str
     prompts: str
-    engine: str
+    engine: EngineName
     count: int | None = None
     column: str | None = None
     device: str = "CPU"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+EngineName = Literal["openvino", "transformers", "vllm"]
 Finish = Literal["stop", "length"]
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from ...bundled import bundled_checkpoints
+from ...amounts import parse_count
+from ...bundled import checkpoint_named
 from ...console import Terminal
 from ...errors import EdgespecError
-from ...progress import SILENT
+from ...progress import SILENT, Progress
 from ...stages import load_stage
 from .evaluate import heldout_prompts
-from .options import JsonOption, count
+from .options import CHECKPOINT_KEPT, JsonOption, Optimizer, Precision, end_training, going_on
 
 
 def align(
@@ -32,7 +33,7 @@ def align(
     micro_batch: Annotated[int | None, typer.Option(help="Rows of a pass on one process.", min=1)] = None,
     length: Annotated[int, typer.Option(help="Tokens of a row; longer answers are cut.", min=2)] = 512,
     learning_rate: Annotated[float, typer.Option(help="The peak.")] = 1e-3,
-    optimizer: Annotated[Literal["adamw", "muon"], typer.Option(help="Muon moves the layers' matrices.")] = "adamw",
+    optimizer: Annotated[Optimizer, typer.Option(help="Muon moves the layers' matrices.")] = "adamw",
     data: Annotated[
         list[str] | None, typer.Option(help="Pretraining text to mix in: LOCATION[,weight=W]; may be repeated.")
     ] = None,
@@ -42,7 +43,7 @@ def align(
         str, typer.Option(help="Held-out prompts for the trials (see: edgespec prompts list).")
     ] = "code",
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.", min=1)] = 500,
-    precision: Annotated[Literal["auto", "bf16", "f32"], typer.Option(help="Of matrix products.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="Of matrix products.")] = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Run the draft through torch.compile.")] = False,
     seed: Annotated[int, typer.Option(help="Of the order of the rows.", min=0)] = 0,
     json_output: JsonOption = False,
@@ -57,31 +58,33 @@ def align(
     if evaluate_every and target is None:
         raise EdgespecError("--evaluate-every tries the draft on its target; give --target")
     stage = load_stage("train")
-    document: dict[str, Any] = stage.run_alignment(
-        str(bundled_checkpoints()[1]) if draft == "bundled" else draft,
-        answers,
-        out,
-        stage.AlignSection(
-            loss=loss,
-            online=online,
-            tokens=count(tokens, "--tokens"),
-            batch=batch,
-            micro_batch=micro_batch,
-            length=length,
-            learning_rate=learning_rate,
-            optimizer=optimizer,
-            share=share if data else 0.0,
-            data=[stage.read_source(text) for text in data or []],
-            evaluate_every=evaluate_every,
-            checkpoint_every=checkpoint_every,
-            precision=precision,
-            compiled=compiled,
-        ),
-        target=str(bundled_checkpoints()[0]) if target == "bundled" else target,
-        prompts=heldout_prompts(prompts) if evaluate_every else [],
-        seed=seed,
-        progress=terminal if stage.is_main_process() else SILENT,
-    )
+    progress: Progress = terminal if stage.is_main_process() else SILENT
+    with going_on(progress, CHECKPOINT_KEPT):
+        facts: dict[str, Any] = stage.run_alignment(
+            checkpoint_named(draft, "draft"),
+            answers,
+            out,
+            stage.AlignSection(
+                loss=loss,
+                online=online,
+                tokens=parse_count(tokens, "--tokens"),
+                batch=batch,
+                micro_batch=micro_batch,
+                length=length,
+                learning_rate=learning_rate,
+                optimizer=optimizer,
+                share=share if data else 0.0,
+                data=[stage.read_source(text) for text in data or []],
+                evaluate_every=evaluate_every,
+                checkpoint_every=checkpoint_every,
+                precision=precision,
+                compiled=compiled,
+            ),
+            target=None if target is None else checkpoint_named(target, "target"),
+            prompts=heldout_prompts(prompts) if evaluate_every else [],
+            seed=seed,
+            progress=progress,
+        )
     if stage.is_main_process():
-        terminal.say(f"draft: {document['model']}")
-        terminal.answer({"out": str(out), **document})
+        stopped = stage.stopped_at(facts, out)
+        end_training(terminal, {"out": str(out), **facts}, f"draft: {facts['model']}", stopped)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ...bundled import bundled_checkpoints
+from ...bundled import bundled_checkpoints, checkpoint_named
 from ...console import Terminal
 from ...errors import EdgespecError
 from ...pair import Pair
@@ -50,7 +50,8 @@ def evaluate(
     if pair is not None:
         document = _evaluate(Pair.open(pair), terminal, **options)
     elif target is not None and draft is not None:
-        document = evaluate_checkpoints(target, draft, terminal, **options)
+        models = checkpoint_named(target, "target"), checkpoint_named(draft, "draft")
+        document = evaluate_checkpoints(*models, terminal, **options)
     else:
         document = evaluate_checkpoints(*bundled_checkpoints(), terminal, **options)
     if not json_output:

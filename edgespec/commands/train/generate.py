@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from ...bundled import bundled_checkpoints
+from ...bundled import BUNDLED, checkpoint_named
 from ...console import Terminal
 from ...errors import EdgespecError
 from ...pair import MANIFEST, Pair
 from ...stages import load_stage
-from .options import JsonOption
+from .options import Engine, JsonOption, going_on
 
 
 def generate(
@@ -28,9 +28,7 @@ def generate(
     max_new_tokens: Annotated[int, typer.Option(help="Tokens of an answer.", min=1)] = 256,
     longest_prompt: Annotated[int, typer.Option(help="Longer prompts are left out, in tokens.", min=1)] = 1024,
     seed: Annotated[int, typer.Option(help="Of what is drawn.", min=0)] = 0,
-    engine: Annotated[
-        Literal["openvino", "transformers", "vllm"], typer.Option(help="What runs the target.")
-    ] = "openvino",
+    engine: Annotated[Engine, typer.Option(help="What runs the target.")] = "openvino",
     device: Annotated[str, typer.Option(help="Of the engine openvino (see: edgespec devices).")] = "CPU",
     concurrent: Annotated[int | None, typer.Option(help="Answers written at a time.", min=1)] = None,
     shard: Annotated[int, typer.Option(help="Answers of a parquet file.", min=1)] = 512,
@@ -70,7 +68,8 @@ def generate(
         device=device,
         concurrent=concurrent,
     )
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    kept = "stopped; the shards that are written are kept, and the same command goes on behind the last one"
+    with going_on(terminal, kept), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         if engine == "openvino" and given.ir is None:
             pair = load_stage("export").export_pair(given.name, None, Path(folder) / "pair", progress=terminal)
             given = _Target(given.name, pair.target)
@@ -94,10 +93,8 @@ class _Target:
 
     @classmethod
     def of(cls, target: str, engine: str) -> _Target:
-        if target == "bundled":
-            return cls(str(bundled_checkpoints()[0]), None)
-        if not (Path(target) / MANIFEST).is_file():
-            return cls(target, None)
+        if target == BUNDLED or not (Path(target) / MANIFEST).is_file():
+            return cls(checkpoint_named(target, "target"), None)
         if engine != "openvino":
             raise EdgespecError(
                 f"'{target}' is a pair of OpenVINO models, which {engine} does not run; use --engine openvino"

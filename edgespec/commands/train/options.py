@@ -1,27 +1,45 @@
-"""Options that every subcommand of edgespec train has."""
+"""What the subcommands of edgespec train have in common: choices, and how one ends that was asked to stop.
+
+The stage has the same choices as types of its own, which it would take seconds to import for a --help; a test holds the
+two together.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal
 
 import typer
 
-from ...errors import EdgespecError
+from ...console import Terminal
+from ...progress import Progress
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
+Beginning = Literal["scratch", "copy", "project"]
+Engine = Literal["openvino", "transformers", "vllm"]
+Head = Literal["target", "tied", "untied"]
+Optimizer = Literal["adamw", "muon"]
+Precision = Literal["auto", "bf16", "f32"]
+ScheduleShape = Literal["cosine", "wsd"]
 
-_UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "b": 1_000_000_000, "t": 1_000_000_000_000}
+CHECKPOINT_KEPT = "stopped; the last checkpoint is kept, and the same command goes on from there"
 
 
-def count(text: str, option: str) -> int:
-    """`50M`, `2.5B`, `300k` or a plain number, as an int. Raises EdgespecError naming the option."""
-    number = text.strip().lower().replace("_", "").replace(",", "")
-    unit = number[-1:] if number[-1:].isalpha() else ""
+@contextmanager
+def going_on(progress: Progress, sentence: str) -> Iterator[None]:
+    """On Ctrl-C, `sentence` says what is kept and how to go on; the command then ends as after any Ctrl-C."""
     try:
-        value = float(number.removesuffix(unit)) * _UNITS[unit]
-        if not 1 <= value < float("inf"):
-            raise ValueError
-    except (ValueError, KeyError):
-        raise EdgespecError(f"{option} is '{text}'; give a number above 0 such as 300k, 50M or 2.5B") from None
-    return int(value)
+        yield
+    except KeyboardInterrupt:
+        progress.say(sentence)
+        raise
+
+
+def end_training(terminal: Terminal, facts: Mapping[str, Any], finished: str, stopped: str) -> None:
+    """Say how training ended, in one of the two sentences; print the facts; exit with 130 when it was stopped."""
+    terminal.say(finished if facts["finished"] else stopped)
+    terminal.answer(dict(facts))
+    if not facts["finished"]:
+        raise typer.Exit(130)

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ...amounts import parse_count
 from ...console import Terminal
-from ...progress import SILENT
+from ...progress import SILENT, Progress
 from ...stages import load_stage
-from .options import JsonOption, count
-
-
-class Shape(str, Enum):
-    cosine = "cosine"
-    wsd = "wsd"
-
-
-class Precision(str, Enum):
-    auto = "auto"
-    bf16 = "bf16"
-    f32 = "f32"
-
-
-class Optimizer(str, Enum):
-    adamw = "adamw"
-    muon = "muon"
+from .options import CHECKPOINT_KEPT, JsonOption, Optimizer, Precision, ScheduleShape, end_training, going_on
 
 
 def pretrain(
@@ -49,14 +33,14 @@ def pretrain(
         int | None, typer.Option(help="Rows of a forward pass; the rest is accumulated. [default: all]")
     ] = None,
     learning_rate: Annotated[float, typer.Option(help="AdamW's peak rate; Muon's follows from it.")] = 1e-3,
-    schedule: Annotated[Shape, typer.Option(help="cosine, or wsd: warm-up, stable, decay.")] = Shape.cosine,
+    schedule: Annotated[ScheduleShape, typer.Option(help="cosine, or wsd: warm-up, stable, decay.")] = "cosine",
     warmup: Annotated[float, typer.Option(help="Share of the steps in which the rate rises.")] = 0.02,
     decay: Annotated[float, typer.Option(help="wsd: share of the steps in which it falls.")] = 0.2,
     floor: Annotated[float, typer.Option(help="Where the rate ends, as a share of its peak.")] = 0.0,
-    optimizer: Annotated[Optimizer, typer.Option(help="muon moves the layers' matrices by Muon.")] = Optimizer.adamw,
+    optimizer: Annotated[Optimizer, typer.Option(help="muon moves the layers' matrices by Muon.")] = "adamw",
     weight_decay: Annotated[float, typer.Option(help="Of matrices; norms and embeddings do not decay.")] = 0.1,
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = 1.0,
-    precision: Annotated[Precision, typer.Option(help="auto: what multiplies faster here.")] = Precision.auto,
+    precision: Annotated[Precision, typer.Option(help="auto: what multiplies faster here.")] = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Run the model through torch.compile.")] = False,
     seed: Annotated[int, typer.Option(help="Order of the documents.")] = 0,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 200,
@@ -71,7 +55,7 @@ def pretrain(
     Several processes: accelerate launch -m edgespec train pretrain ...
     """
     terminal = Terminal(json_output)
-    budget = count(tokens, "--tokens")
+    budget = parse_count(tokens, "--tokens")
     stage = load_stage("train")
     config = stage.PretrainConfig(
         data=tuple(stage.SourceSpec.parse(source) for source in data),
@@ -84,11 +68,11 @@ def pretrain(
             batch=batch,
             micro_batch=micro_batch,
             learning_rate=learning_rate,
-            schedule=stage.Schedule(shape=schedule.value, warmup=warmup, decay=decay, floor=floor),
-            optimizer=optimizer.value,
+            schedule=stage.Schedule(shape=schedule, warmup=warmup, decay=decay, floor=floor),
+            optimizer=optimizer,
             weight_decay=weight_decay,
             clip_norm=clip,
-            precision=precision.value,
+            precision=precision,
             compiled=compiled,
             seed=seed,
             checkpoint_every=checkpoint_every,
@@ -96,17 +80,12 @@ def pretrain(
             heldout_every=heldout_every,
         ),
     )
-    speaks = stage.is_main_process()
-    facts = stage.pretrain_checkpoint(checkpoint, config, out, target=target, progress=terminal if speaks else SILENT)
-    if not speaks:
-        return
-    if facts["finished"]:
-        terminal.say(f"model: {facts['model']}\nloss: {_loss(facts['loss'])}, held out: {_loss(facts['heldout_loss'])}")
-    else:
-        terminal.say(f"stopped at step {facts['step']}; the same command goes on from there")
-    terminal.answer(facts)
-    if not facts["finished"]:
-        raise typer.Exit(130)
+    progress: Progress = terminal if stage.is_main_process() else SILENT
+    with going_on(progress, CHECKPOINT_KEPT):
+        facts = stage.pretrain_checkpoint(checkpoint, config, out, target=target, progress=progress)
+    if stage.is_main_process():
+        losses = f"loss: {_loss(facts['loss'])}, held out: {_loss(facts['heldout_loss'])}"
+        end_training(terminal, facts, f"model: {facts['model']}\n{losses}", stage.stopped_at(facts, out))
 
 
 def _loss(value: float | None) -> str:

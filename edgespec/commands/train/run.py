@@ -12,7 +12,7 @@ from ...console import Terminal
 from ...pair import Pair, installed_versions
 from ...stages import load_stage
 from .evaluate import heldout_prompts, show_acceptance
-from .options import JsonOption
+from .options import JsonOption, going_on
 
 
 def run(
@@ -36,7 +36,8 @@ def run(
         _show_plan(lines, whole, terminal)
         terminal.answer({"stages": [vars(line) for line in lines], "total": whole, "recipe": read.written()})
         return
-    folders = pipeline.run()
+    with going_on(terminal, f"stopped; the stages made so far are kept in '{out}', and the same command goes on"):
+        folders = pipeline.run()
     title = f"{recipe.stem if recipe else 'bundled'} - edgespec train"
     page = stage.write_page(out, list(folders), title)
     facts = {name: stage.stage_facts(folder) for name, folder in folders.items()}
