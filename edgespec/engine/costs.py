@@ -71,25 +71,32 @@ def typical(timed: Sequence[float]) -> float:
     return sum(kept) / len(kept)
 
 
+_LINE = 15.0
+"""Passes that the line through all lengths counts for against those timed at and near a length."""
+_RIDGE = 0.05
+"""How much the prior's slope counts for against that of the lengths seen, in the unit of their spread."""
+_LEAST = 0.3
+"""Share of the mean pass that one over a single token takes at least."""
 _STAY = 8
 """Steps that a new length is expected to be kept for, which share the cost of the change."""
 
 
 class Meter:
-    """Learns t(n) from steps as they are timed: `prior`, scaled at each n as the lengths that occurred say, nearer ones
-    and those timed more often more loudly. So one step of any length sets the scale, a length seldom taken is not
-    judged by one lucky pass, and a machine that slows down is followed.
+    """Learns t(n) from steps as they are timed: a line in what `prior` says of n, through all lengths that occurred,
+    and off it at each n as that length and its neighbours say, nearer ones and those timed more often more loudly. So
+    one step of any length sets the scale, two lengths set how dear further tokens are, neither a lucky pass nor a noisy
+    clock judges a length seldom taken, and a machine that slows down is followed.
 
     A pass of another length than the last costs extra: the plugin prepares every layer for the new shape (2.4 ms on a
     46 M target whose pass takes 4.3, 3 ms on a 1 B one). So `change` is learned apart, a short pass may be padded to
     the last length, and going to another length has to be worth it.
     """
 
-    def __init__(self, prior: Costs = PRIOR, memory: int = 15) -> None:
+    def __init__(self, prior: Costs = PRIOR, memory: int = 40) -> None:
         self._prior = prior
         self._memory = memory
         self._seconds: dict[int, deque[float]] = {}
-        self._scales: dict[int, tuple[float, int]] = {}  # n -> how much longer than the prior, from how many passes
+        self._timed: dict[int, tuple[float, int]] = {}  # n -> seconds, from how many passes
         self._known: dict[int, float] = {}
         self._changes: deque[float] = deque(maxlen=memory)
         self.change = 0.0
@@ -99,6 +106,11 @@ class Meter:
         self._steady: set[int] = set()  # lengths that occurred twice in a row
         self._wasted = 0.0
 
+    @property
+    def knows_plain(self) -> bool:
+        """Whether a pass over one token was timed."""
+        return 1 in self._timed
+
     def begin(self) -> None:
         """A pass that was not timed, such as a prompt's, stands between the last and the next."""
         self._last = None
@@ -106,7 +118,7 @@ class Meter:
 
     def add(self, n: int, seconds: float) -> None:
         """A target pass over n tokens, with what always goes with it."""
-        changed, new = n != self._last and bool(self._scales), n not in self._met
+        changed, new = n != self._last and bool(self._timed), n not in self._met
         self._last = n
         self._met.add(n)
         if changed and new:  # it pays for more than the change
@@ -120,19 +132,41 @@ class Meter:
             self._steady.add(n)
         timed = self._seconds.setdefault(n, deque(maxlen=self._memory))
         timed.append(seconds)
-        self._scales[n] = typical(timed) / self._prior.target(n), len(timed)
+        self._timed[n] = typical(timed), len(timed)
         self._known.clear()
 
     def target(self, n: int) -> float:
         """Seconds of a pass over n tokens behind another over n."""
         if n not in self._known:
-            voices = total = 0.0
-            for length, (scale, passes) in self._scales.items():
+            level, slope = self._line()
+            first = self._prior.target(1)
+            voices = total = _LINE
+            for length, (seconds, passes) in self._timed.items():
                 voice = passes / (1 + (2 * log2(n / length)) ** 2)
                 voices += voice
-                total += voice * scale
-            self._known[n] = self._prior.target(n) * (total / voices if voices else 1.0)
+                total += voice * seconds / (level + slope * (self._prior.target(length) - first))
+            self._known[n] = (level + slope * (self._prior.target(n) - first)) * total / voices
         return self._known[n]
+
+    def _line(self) -> tuple[float, float]:
+        """(level, slope) of t(n) = level + slope (prior(n) - prior(1)): least squares over the lengths that occurred,
+        each weighing as much as it was timed, with the prior's own slope as a ridge."""
+        first = self._prior.target(1)
+        if not self._timed:
+            return first, 1.0
+        beyond = {n: self._prior.target(n) / first - 1 for n in self._timed}
+        passes = sum(count for _, count in self._timed.values())
+        scale = sum(s * count for s, count in self._timed.values())
+        scale /= sum((1 + beyond[n]) * count for n, (_, count) in self._timed.items())
+        middle = sum(beyond[n] * count for n, (_, count) in self._timed.items()) / passes
+        mean = sum(s * count for s, count in self._timed.values()) / passes
+        spread = sum(count * (beyond[n] - middle) ** 2 for n, (_, count) in self._timed.items())
+        joint = sum(count * (beyond[n] - middle) * (s - mean) for n, (s, count) in self._timed.items())
+        slope = max(0.0, (joint + _RIDGE * scale) / (spread + _RIDGE))
+        level = mean - slope * middle
+        if level < _LEAST * mean:  # noise: a pass over one token reads all weights
+            level = slope = scale
+        return level, slope / first
 
     def coming(self, n: int) -> float:
         """Seconds that n tokens take at the next pass: with the share of a change, or padded, whichever is less."""

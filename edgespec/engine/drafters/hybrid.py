@@ -105,6 +105,8 @@ class HybridDrafter:
 
     def propose(self, budget: int) -> Proposal:
         self._settle()
+        if not self._meter.knows_plain:
+            budget = 0  # the engine's first step is plain: what a proposal costs is told by what it adds to one
         best, proposal, owner = 1 / self._meter.coming(1), NOTHING, None
         offer: tuple[Controller | None, Proposal, float] | None
         for seat in self._seats if budget > 0 else ():

@@ -183,6 +183,9 @@ def test_a_drawn_proposal_is_used_as_it_comes() -> None:
     drawn = Drawn("drawn", clock, answer_of(10), 0.5)
     hybrid = HybridDrafter([Member(drawn, chosen=False, most=2)], clock=clock)
     hybrid.begin([0])
+    assert not len(hybrid.propose(8))  # the engine's first step is plain
+    clock.now += 30.0
+    hybrid.observe(Verified(NOTHING, (), 7, np.zeros((1, VOCABULARY), np.float32)))
     proposal = hybrid.propose(8)
     assert drawn.budgets == [2] and len(proposal) == 2
     for _ in range(60):  # refused until it is no longer asked, but for tries
@@ -321,3 +324,63 @@ def test_a_real_copy_drafter_under_the_hybrid_says_the_answer() -> None:
     hybrid = HybridDrafter([Member(CopyDrafter(shortest=2))], clock=clock)
     assert decode(hybrid, clock, answer) < 0.75 * len(answer) * TARGET.target(1)
     hybrid.close()
+
+
+class Coin:
+    """A model each of whose tokens is right with chance `alpha`, and takes `seconds` and some noise."""
+
+    name = "model"
+
+    def __init__(self, clock: Clock, seconds: float, rng: np.random.Generator) -> None:
+        self._clock, self._seconds, self._rng = clock, seconds, rng
+
+    def begin(self, prompt_ids: Sequence[int]) -> None: ...
+
+    def propose(self, budget: int) -> Proposal:
+        self._clock.now += self._seconds * budget * self._rng.lognormal(0, NOISE)
+        return chain([1] * budget)
+
+    def observe(self, verified: Verified) -> None: ...
+
+    def close(self) -> None: ...
+
+
+NOISE = 0.2
+FLAT = {1: 10.0, 2: 10.1, 4: 10.3, 8: 11.0, 16: 13.0}
+STEEP = {1: 10.0, 2: 15.0, 4: 24.0, 8: 42.0, 16: 80.0}
+
+
+def seconds_of_answers(target: Costs, own: float, alpha: float, gamma: int | None, seed: int) -> float:
+    """Twenty answers of 64 tokens on a noisy machine where a change of length costs 3; gamma: fixed, None: learned."""
+    clock, rng, last = Clock(), np.random.default_rng(seed), 0
+    model = Coin(clock, own, rng)
+    learned = HybridDrafter([Member(model, per_node=True)], clock=clock)
+    for _ in range(20):
+        learned.begin([0])
+        learned.observe(Verified(NOTHING, (), 1, np.zeros((1, VOCABULARY), np.float32)))
+        left = 63
+        while left > 0:
+            most = min(8 if gamma is None else gamma, left - 1)
+            proposal = learned.propose(most) if gamma is None else model.propose(most) if most else NOTHING
+            length = len(proposal) + 1 + proposal.padding
+            clock.now += (target.target(length) + 3.0 * (length != last)) * rng.lognormal(0, NOISE)
+            last = length
+            right = int(np.cumprod(rng.random(len(proposal)) < alpha).sum())
+            token = 1 if right == len(proposal) else 2
+            if gamma is None:
+                verified = Verified(proposal, tuple(range(right)), token, np.zeros((1, VOCABULARY), np.float32))
+                learned.observe(verified)
+            left -= right + 1
+    return clock.now
+
+
+@pytest.mark.parametrize("table", [FLAT, dict(TARGET.t_target), STEEP], ids=["flat", "twin", "steep"])
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 0.75, 0.92])
+def test_what_a_clock_teaches_comes_near_the_best_fixed_length(table: dict[int, float], alpha: float) -> None:
+    """Learning and all, of every machine the same way: where the best is plain, too."""
+
+    def mean(gamma: int | None) -> float:
+        target = Costs(table)
+        return float(np.mean([seconds_of_answers(target, 0.1 * target.target(1), alpha, gamma, s) for s in range(3)]))
+
+    assert min(mean(gamma) for gamma in range(9)) / mean(None) > 0.93
