@@ -151,6 +151,7 @@ class Controller:
         self.acceptance = self.acceptance or Acceptance(self.shape)
         self._earned = 0.0
         self._trying = False
+        self._staked = 0.0
         self._by_confidence = [Share() for _ in range(8)]
 
     def budget(self, most: int | None = None) -> int:
@@ -159,7 +160,8 @@ class Controller:
         if most < 1:
             return 0
         n, _ = best_length(self.costs, self.acceptance.shares(most))
-        self._trying = n == 0 and self._earned >= self._loss
+        self._staked = self._loss
+        self._trying = n == 0 and self._earned >= self._staked
         return 1 if self._trying else n
 
     @property
@@ -169,7 +171,7 @@ class Controller:
 
     @property
     def _loss(self) -> float:
-        """Seconds lost when one proposed token is refused."""
+        """Seconds lost when one proposed token is refused; a text's first costs a draft model the prompt, too."""
         return self.costs.trial
 
     def more(self, confidences: Sequence[float]) -> bool:
@@ -202,6 +204,6 @@ class Controller:
             return
         self.acceptance.observe(proposal, path)
         if self._trying:
-            self._earned = max(self._earned, self._loss) if path else self._earned - self._loss
+            self._earned = max(self._earned, self._staked) if path else self._earned - self._staked
         for position, confidence in enumerate(confidences[: len(path) + 1]):
             self._bucket(confidence).add(position < len(path))

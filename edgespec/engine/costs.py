@@ -98,6 +98,7 @@ class Meter:
         self._seconds: dict[int, deque[float]] = {}
         self._timed: dict[int, tuple[float, int]] = {}  # n -> seconds, from how many passes
         self._known: dict[int, float] = {}
+        self._fitted: tuple[float, float] | None = None
         self._changes: deque[float] = deque(maxlen=memory)
         self.change = 0.0
         """Seconds that a pass of another length than the last costs beyond its own."""
@@ -134,11 +135,14 @@ class Meter:
         timed.append(seconds)
         self._timed[n] = typical(timed), len(timed)
         self._known.clear()
+        self._fitted = None
 
     def target(self, n: int) -> float:
         """Seconds of a pass over n tokens behind another over n."""
         if n not in self._known:
-            level, slope = self._line()
+            if self._fitted is None:
+                self._fitted = self._line()
+            level, slope = self._fitted
             first = self._prior.target(1)
             voices = total = _LINE
             for length, (seconds, passes) in self._timed.items():
@@ -199,9 +203,19 @@ class Metered:
         self._per_node = per_node
         self._timed: deque[float] = deque(maxlen=9)
         self._own = own
+        self._openings: deque[float] = deque(maxlen=9)
+        self._opened = True
+
+    def begin(self) -> None:
+        """A new text: its first proposal costs more, as a model then reads the prompt."""
+        self._opened = False
 
     def add(self, n: int, seconds: float) -> None:
         """A proposal of n nodes took so long to make."""
+        if not self._opened:
+            self._opened = True
+            self._openings.append(max(0.0, seconds - self.own(n)))
+            return
         self._timed.append(seconds / max(1, n) if self._per_node else seconds)
         self._own = typical(self._timed)
 
@@ -216,4 +230,5 @@ class Metered:
 
     @property
     def trial(self) -> float:
-        return self._meter.target(2) + self.own(1) - self._meter.target(1) + 2 * self._meter.change
+        opening = typical(self._openings) if self._openings and not self._opened else 0.0
+        return self._meter.target(2) + self.own(1) - self._meter.target(1) + 2 * self._meter.change + opening

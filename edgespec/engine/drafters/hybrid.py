@@ -49,7 +49,6 @@ class _Seat:
         self.member = member
         self.prices = Metered(meter, per_node=member.per_node, own=member.cost)
         self.passed_over = 0
-        self.first = True  # its first proposal of a text: a draft model then reads the prompt, which is not its price
         self._overall = (Acceptance(member.shape), Acceptance(member.shape))
         self._controllers: dict[tuple[bool, int], Controller] = {}
 
@@ -100,7 +99,7 @@ class HybridDrafter:
         self._settle()
         self._meter.begin()
         for seat in self._seats:
-            seat.first = True
+            seat.prices.begin()
             seat.member.drafter.begin(prompt_ids)
 
     def propose(self, budget: int) -> Proposal:
@@ -157,9 +156,8 @@ class HybridDrafter:
     def _ask(self, seat: _Seat, budget: int) -> Proposal:
         started = self._clock()
         proposal = seat.member.drafter.propose(budget)
-        if not seat.first and (len(proposal) or not seat.member.per_node):
+        if len(proposal) or not seat.member.per_node:
             seat.prices.add(len(proposal), self._clock() - started)
-        seat.first = False
         return proposal
 
     def observe(self, verified: Verified) -> None:

@@ -384,3 +384,35 @@ def test_what_a_clock_teaches_comes_near_the_best_fixed_length(table: dict[int, 
         return float(np.mean([seconds_of_answers(target, 0.1 * target.target(1), alpha, gamma, s) for s in range(3)]))
 
     assert min(mean(gamma) for gamma in range(9)) / mean(None) > 0.93
+
+
+class Reads(Coin):
+    """Reads the prompt at its first proposal of a text, which takes long."""
+
+    def begin(self, prompt_ids: Sequence[int]) -> None:
+        self._behind = True
+        self.reads = getattr(self, "reads", 0)
+
+    def propose(self, budget: int) -> Proposal:
+        self._clock.now += 40.0 * self._behind
+        self.reads += self._behind
+        self._behind = False
+        return super().propose(budget)
+
+
+def test_a_try_in_a_new_text_is_paid_for_with_the_prompt_that_it_reads() -> None:
+    """A hopeless draft is asked in about every second answer of 64 tokens, not in each."""
+    clock = Clock()
+    model = Reads(clock, 1.0, np.random.default_rng(0))
+    hybrid = HybridDrafter([Member(model, per_node=True)], clock=clock)
+    for answer in range(30):
+        if answer == 10:
+            known = model.reads
+        hybrid.begin([0])
+        hybrid.observe(Verified(NOTHING, (), 1, np.zeros((1, VOCABULARY), np.float32)))
+        for _ in range(63):
+            proposal = hybrid.propose(8)
+            clock.now += TARGET.target(len(proposal) + 1 + proposal.padding)
+            hybrid.observe(Verified(proposal, (), 2, np.zeros((1, VOCABULARY), np.float32)))
+    earned = 20 * 64 * 0.015 * TARGET.target(1)
+    assert 3 < model.reads - known < earned / 40.0
