@@ -160,11 +160,13 @@ def _figures(runs: Iterable[Sequence[Step]], gamma: int, c_params: float) -> dic
 
 
 def _interval(runs: Sequence[Sequence[Step]]) -> list[float] | None:
-    """95 % percentile bootstrap of accepted / proposed with prompts drawn anew; None for fewer than two prompts."""
+    """95 % percentile bootstrap of accepted / proposed with prompts drawn anew; None for fewer than two prompts in whose
+    answers anything was proposed (one may end with its first token)."""
     counts = np.array(
         [[sum(step.accepted or 0 for step in run), sum(step.proposed or 0 for step in run)] for run in runs]
     )
-    if len(counts) < 2 or not counts[:, 1].all():
+    counts = counts[counts[:, 1] > 0] if len(counts) else counts
+    if len(counts) < 2:
         return None
     drawn = counts[np.random.default_rng(0).integers(len(counts), size=(RESAMPLES, len(counts)))].sum(axis=1)
     low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [2.5, 97.5])

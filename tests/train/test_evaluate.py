@@ -136,6 +136,9 @@ def test_figures_by_hand() -> None:
     assert found["block_efficiency"] == pytest.approx(7 / 3) and found["mbsu"] == pytest.approx(7 / 3 / 1.3)
     assert found["acceptance_ci95"] == [pytest.approx(1 / 6), 1], "both prompts drawn twice are the ends"
     assert found["by_task"]["b"]["acceptance_rate"] == 1 and found["by_task"]["b"]["acceptance_ci95"] is None
+    ended = by_task([*runs, ("c", [])], gamma=3, c_params=0.1)  # its first token was its last
+    assert ended["acceptance_ci95"] == found["acceptance_ci95"]
+    assert ended["by_task"]["c"]["acceptance_rate"] is None and ended["by_task"]["c"]["acceptance_ci95"] is None
 
 
 def test_no_prompt_no_sample_and_no_template_are_sentences(tiny_pair: Path, tiny_target_checkpoint: Path) -> None:
