@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -76,14 +77,17 @@ class PeakMemory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._look(for_children=True)
-        with self._lock:
-            if self._beside is not None:
-                self._seen = max(self._seen, self._beside.seen())
-                self._beside.end()
-                self._beside = None
+        try:
+            self._stop.set()
+            self._thread.join()
+            self._look(for_children=True)
+            with self._lock:
+                if self._beside is not None:
+                    self._seen = max(self._seen, self._beside.seen())
+        finally:
+            beside, self._beside = self._beside, None
+            if beside is not None:
+                beside.end()
 
     @property
     def anonymous_bytes(self) -> int:
@@ -119,6 +123,10 @@ class PeakMemory:
             self._seen = max(self._seen, total, peak if peak > self._before else 0)
 
 
+ANSWER_S = 5.0
+"""That a watcher is waited for: it may have been stopped, with Ctrl-Z say, and not gone on."""
+
+
 class _Beside:
     """A process of watcher.py that watches this one. Not for concurrent calls."""
 
@@ -145,14 +153,15 @@ class _Beside:
             return None
 
     def seen(self) -> int:
-        """The peak it saw, 0 when it is gone. It looks once more for that, if it is up by now."""
+        """The peak it saw; it looks once more for that. 0 when it is gone, or says nothing for ANSWER_S."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(OSError, ValueError):
             self._process.stdin.write(b"?")
             answer = b""
             while not answer.endswith(b"\n"):
-                if not (part := self._process.stdout.read(64)):
+                ready, _, _ = select.select([self._process.stdout], [], [], ANSWER_S)
+                if not ready or not (part := self._process.stdout.read(64)):
                     return 0
                 answer += part
             return int(answer)

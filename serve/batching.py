@@ -121,7 +121,7 @@ class Batched:
                 continue
             try:
                 pipeline.step()
-            except RuntimeError as error:
+            except Exception as error:
                 for ticket in live.values():
                     ticket.deliver(EngineFailed(f"openvino-genai failed on {self._device}: {last_line(error)}"))
                     ticket.handle.cancel()
@@ -200,7 +200,7 @@ class Batched:
         except EdgespecError as error:
             ticket.deliver(error)
             return False
-        except RuntimeError as error:
+        except Exception as error:
             ticket.deliver(EdgespecError(f"openvino-genai refuses this request: {last_line(error)}"))
             return False
         return True

@@ -223,6 +223,13 @@ def read(body: bytes, model: type[B]) -> B:
     if not isinstance(fields, dict):
         raise invalid("the body must be a JSON object", code="invalid_json")
     fields = {name: value for name, value in fields.items() if value is not None}
+    if isinstance(turns := fields.get("messages"), list):  # clients send an answer's message back as it came
+        fields["messages"] = [
+            {name: value for name, value in turn.items() if value is not None or name in Message.model_fields}
+            if isinstance(turn, dict)
+            else turn
+            for turn in turns
+        ]
     for name in fields.keys() & REFUSED.keys() - model.model_fields.keys():
         if any(
             type(fields[name]) is type(harmless) and fields[name] == harmless for harmless in _HARMLESS.get(name, ())

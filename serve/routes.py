@@ -89,7 +89,7 @@ class Routes:
 
     def _options(self, body: ChatBody | CompletionBody, limit: int) -> Options:
         temperature = self._service.served.temperature if body.temperature is None else body.temperature
-        options = Options(max_new_tokens=limit, temperature=temperature, stop=body.stops, reuse_prefix=True)
+        options = Options(max_new_tokens=limit, temperature=temperature, stop=body.stops, reuse_prefix="where possible")
         options.update(cast(Options, body.model_dump(include=_AS_ASKED, exclude_none=True)))
         if body.seed is not None:
             options["seed"] = body.seed % 2**63

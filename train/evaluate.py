@@ -160,8 +160,8 @@ def _figures(runs: Iterable[Sequence[Step]], gamma: int, c_params: float) -> dic
 
 
 def _interval(runs: Sequence[Sequence[Step]]) -> list[float] | None:
-    """95 % percentile bootstrap of accepted / proposed with prompts drawn anew; None for fewer than two prompts in whose
-    answers anything was proposed (one may end with its first token)."""
+    """95 % percentile bootstrap of accepted / proposed with prompts drawn anew. Prompts in whose answers nothing was
+    proposed (one may end with its first token) say nothing; None for fewer than two others."""
     counts = np.array(
         [[sum(step.accepted or 0 for step in run), sum(step.proposed or 0 for step in run)] for run in runs]
     )

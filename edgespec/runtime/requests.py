@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 from ..engine import grammar
 from ..errors import EdgespecError
@@ -18,8 +18,9 @@ class Options(TypedDict, total=False):
     is greedy. seed: repeats a sampled answer in a mode that no clock decides, such as native-draft; in auto the
     governor's clock decides what is drafted, and so which numbers are drawn. stop: strings that end the answer and do
     not belong to it. reuse_prefix: True reads no part of the prompt again that a cache holds (refused where nothing can
-    hold it), False reads all of it anew; left out, a chat keeps what can be kept. json_schema (a dict or text), regex,
-    lark_grammar: at most one, what the answer must follow. For the others see edgespec.sampling.Sampling."""
+    hold it), False reads all of it anew, "where possible" leaves the choice of a mode alone and keeps what that one
+    can, as a chat does unasked. json_schema (a dict or text), regex, lark_grammar: at most one, what the answer must
+    follow. For the others see edgespec.sampling.Sampling."""
 
     max_new_tokens: int
     temperature: float
@@ -36,7 +37,7 @@ class Options(TypedDict, total=False):
     json_schema: Mapping[str, Any] | str | None
     regex: str | None
     lark_grammar: str | None
-    reuse_prefix: bool | None
+    reuse_prefix: bool | Literal["where possible"] | None
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,10 @@ def make_request(prompt: Callable[[], list[int]], options: Options, *, chat: boo
         stop_strings=options.get("stop", ()),  # type: ignore[arg-type]
     )
     asked = options.get("reuse_prefix")
-    return Request(prompt, count, sampling, _grammar(options), chat if asked is None else bool(asked), asked, chat)
+    keeps = chat if asked is None else bool(asked)
+    return Request(
+        prompt, count, sampling, _grammar(options), keeps, None if asked == "where possible" else asked, chat
+    )
 
 
 def asked_for(sampling: Sampling) -> Options:

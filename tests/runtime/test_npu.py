@@ -58,6 +58,8 @@ def test_a_draft_on_an_npu_says_the_same_with_our_own_figures(
             opened.generate(PROMPT, temperature=0.5)
         with pytest.raises(EdgespecError, match="openvino-genai reads every prompt anew on an NPU"):
             opened.generate(PROMPT, reuse_prefix=True)
+        kept = opened.generate(PROMPT, max_new_tokens=4, reuse_prefix="where possible")  # as the server asks
+        assert kept.token_ids == expected[:4]
 
 
 def test_a_gamma_beyond_upstreams_window_is_compiled_in(self_draft_pair: Pair, tmp_path: Path) -> None:

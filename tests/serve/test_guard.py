@@ -30,7 +30,7 @@ def test_only_names_of_this_server_pass(host: str, status: int) -> None:
 
 def test_pages_of_other_origins_are_refused_and_no_cors_header_is_sent() -> None:
     with live(ScriptedBackend()) as server:
-        for origin in ("http://evil.example", "null", f"http://127.0.0.1:{server.port + 1}"):
+        for origin in ("http://evil.example", "null", "http://[", f"http://127.0.0.1:{server.port + 1}"):
             reply = httpx.get(f"{server.url}/v1/models", headers={"Origin": origin})
             assert reply.status_code == 403 and reply.json()["error"]["code"] == "wrong_origin"
         asked = httpx.options(

@@ -56,6 +56,17 @@ def test_a_chat_and_its_stream_say_the_same(client: openai.OpenAI) -> None:
     assert all(chunk.usage is None for chunk in chunks[:-1])
 
 
+def test_a_second_turn_sends_the_answers_message_back(client: openai.OpenAI) -> None:
+    first = chat(client).choices[0].message
+    turns = [{"role": "user", "content": PROMPT}, first, {"role": "user", "content": "go on"}]
+    assert chat(client, messages=turns).choices[0].message.content
+    dumped = [turns[0], first.model_dump(), turns[2]]
+    assert (
+        chat(client, messages=dumped).choices[0].message.content
+        == chat(client, messages=turns).choices[0].message.content
+    )
+
+
 def test_without_being_asked_a_stream_has_no_usage_and_no_extensions(client: openai.OpenAI) -> None:
     chunks = list(chat(client, stream=True))
     assert all("usage" not in c.model_fields_set and len(c.choices) == 1 for c in chunks)

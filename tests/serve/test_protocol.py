@@ -39,6 +39,17 @@ def test_a_null_is_an_absent_field() -> None:
     assert body == chat()
 
 
+def test_an_answers_message_may_be_sent_back_as_it_came() -> None:
+    """The openai client dumps what it was given, nulls included."""
+    said = {"role": "assistant", "content": "hi", "refusal": None, "tool_calls": None, "annotations": None}
+    body = chat(messages=[*USER, said, *USER])
+    assert body == chat(messages=[*USER, {"role": "assistant", "content": "hi"}, *USER])
+    with pytest.raises(ApiError, match="content"):
+        chat(messages=[{"role": "assistant", "content": None}])
+    with pytest.raises(ApiError, match="tool_calls"):
+        chat(messages=[{"role": "assistant", "content": "hi", "tool_calls": [{"id": "1"}]}])
+
+
 def test_values_that_ask_for_what_is_done_anyway_pass() -> None:
     chat(
         n=1,
