@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
-from scripted_server import Live, ScriptedBackend, live
+from scripted_server import Live, ScriptedBackend, live, until
 
 from edgespec.serve import Limits, Served
 
@@ -20,13 +18,6 @@ ASK = {"model": "tiny", "prompt": "abc", "max_tokens": 5}
 
 def post(server: Live, body: Any = ASK, **more: Any) -> httpx.Response:
     return httpx.post(f"{server.url}/v1/completions", json=body, timeout=60, **more)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.002)
 
 
 def error(reply: httpx.Response) -> dict[str, Any]:
