@@ -6,12 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgespec.engine.genai import ends_of
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
 from edgespec.runtime.text import Words
 from edgespec.settings import EXACT
-from edgespec.signals import keeping_signal_stack
 
 from ..cases import first_turn
 from ..prompts import Prompt
@@ -35,13 +33,11 @@ class World:
     control: Callable[[Sequence[Sequence[int]], int], list[list[int]]]
 
     @classmethod
-    @keeping_signal_stack()
     def real(
         cls, pair: Pair, device: str, draft_device: str | None, settings: Mapping[str, Any], gamma: int | None
     ) -> World:
         """This machine. Exact logits are always taken from the CPU, where f32 is f32. Raises EdgespecError for a device
         that is not there, and for an NPU."""
-        import openvino_genai
 
         from edgespec.devices import require_device
 
@@ -68,6 +64,6 @@ class World:
             open_rounded=lambda: ModelTarget(pair.target, device, settings),
             open_draft=None if draft is None else lambda: ModelTarget(draft, "CPU", EXACT),
             encode=lambda prompt: first_turn(prompt, words),
-            stop_ids=ends_of(pair.target, openvino_genai.Tokenizer(str(pair.target)))[1],
+            stop_ids=words.ends(pair.target)[1],
             control=control,
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -89,7 +88,7 @@ class GenaiEngine(HasTokenizer):
             ) from error
         self._tokenizer = self._pipeline.get_tokenizer()
         own = self._pipeline.get_generation_config()
-        self._end, self.stop_ids = ends_of(pair.target, self._tokenizer, own)
+        self._end, self.stop_ids = self.ends(pair.target, own)
 
     def generate(
         self,
@@ -220,19 +219,6 @@ def require_draft(pair: Pair, mode: str) -> None:
             f"the draft of '{pair.root}' is an EAGLE-3 head, which reads the target's hidden states and so is no draft "
             f"for mode '{mode}'; use mode eagle3"
         )
-
-
-def ends_of(folder: Path, tokenizer: Any, config: Any = None) -> tuple[int, frozenset[int]]:
-    """(the end of text, -1 for none; all ids that end a text): by `config`, an openvino_genai.GenerationConfig, where
-    it names any, by the model's generation_config.json else, and last by its tokenizer. A pipeline with a draft or
-    prompt lookup tells of none, though it ends at them, and forgets them where a request has stop tokens of its own."""
-    import openvino_genai
-
-    path = folder / "generation_config.json"
-    if config is None or (config.eos_token_id < 0 and not config.stop_token_ids):
-        config = openvino_genai.GenerationConfig(str(path)) if path.is_file() else openvino_genai.GenerationConfig()
-    end = int(config.eos_token_id if config.eos_token_id >= 0 else tokenizer.get_eos_token_id())
-    return end, frozenset({*([end] if end >= 0 else []), *map(int, config.stop_token_ids)})
 
 
 def open_engine(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import EdgespecError, last_line
@@ -65,6 +66,19 @@ class HasTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids))) if ids else ""
+
+    def ends(self, folder: Path, config: Any = None) -> tuple[int, frozenset[int]]:
+        """(the end of text, -1 for none; all ids that end a text): by `config`, an openvino_genai.GenerationConfig,
+        where it names any, by generation_config.json in the model's `folder` else, and last by the tokenizer. A
+        pipeline with a draft or prompt lookup tells of none, though it ends at them, and forgets them where a request
+        has stop tokens of its own."""
+        import openvino_genai
+
+        path = folder / "generation_config.json"
+        if config is None or (config.eos_token_id < 0 and not config.stop_token_ids):
+            config = openvino_genai.GenerationConfig(str(path)) if path.is_file() else openvino_genai.GenerationConfig()
+        end = int(config.eos_token_id if config.eos_token_id >= 0 else self._tokenizer.get_eos_token_id())
+        return end, frozenset({*([end] if end >= 0 else []), *map(int, config.stop_token_ids)})
 
     @property
     def has_chat_template(self) -> bool:
