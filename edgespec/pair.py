@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from .errors import EdgespecError
 from .ir import IR_FILES
@@ -67,6 +67,16 @@ class ModelRecord(_Record):
     files: dict[str, FileRecord]
     kind: Kind = "model"
     layers: int | None = None
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
+        """A manifest may be somebody else's, and what it names is copied by name."""
+        for name in files:
+            parts = name.split("/")
+            if "\\" in name or ":" in name or any(part in ("", ".", "..") for part in parts):
+                raise ValueError(f"'{name}' is no file in the model's folder")
+        return files
 
     @property
     def required_files(self) -> tuple[str, ...]:

@@ -73,6 +73,15 @@ def test_a_manifest_of_another_schema_or_shape(copy: Path) -> None:
         Pair.open(copy)
 
 
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "C:evil", "..\\evil", ""])
+def test_a_manifest_names_no_file_outside_its_model(copy: Path, name: str) -> None:
+    manifest = json.loads((copy / MANIFEST).read_text(encoding="utf-8"))
+    manifest["target"]["files"][name] = {"bytes": 1, "sha256": "0" * 64}
+    (copy / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(EdgespecError, match=r"target\.files: .* is no file in the model's folder"):
+        Pair.open(copy)
+
+
 def test_a_manifest_cannot_leave_files_out(copy: Path) -> None:
     manifest = json.loads((copy / MANIFEST).read_text(encoding="utf-8"))
     del manifest["target"]["files"]["openvino_tokenizer.xml"]
