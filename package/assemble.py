@@ -42,8 +42,8 @@ def package_for_ovms(
     resources = {}
     if storage_uri is not None:
         resources = {
-            "serving-runtime.yaml": serving_runtime(ask.release, ask.device, plan.arguments),
-            "inference-service.yaml": inference_service(ask.name, storage_uri, plan.memory_bytes, ask.device),
+            "serving-runtime.yaml": serving_runtime(ask.name, ask.release, plan.devices, plan.arguments),
+            "inference-service.yaml": inference_service(ask.name, storage_uri, plan.memory_bytes, plan.devices),
         }
     shipped = {pair.target: pair.manifest.target}
     if plan.draft and pair.draft is not None and pair.manifest.draft is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 import yaml
@@ -23,12 +24,13 @@ def resource_name(name: str) -> str:
     return found
 
 
-def serving_runtime(release: str, device: str, arguments: tuple[str, ...]) -> dict[str, Any]:
-    image = f"openvino/model_server:{release}" + ("" if device == "CPU" else "-gpu")
+def serving_runtime(name: str, release: str, devices: Collection[str], arguments: tuple[str, ...]) -> dict[str, Any]:
+    """name: of the served model, whose runtime it is alone. devices: of target and draft."""
+    image = f"openvino/model_server:{release}" + ("" if set(devices) == {"CPU"} else "-gpu")
     return {
         "apiVersion": "serving.kserve.io/v1alpha1",
         "kind": "ServingRuntime",
-        "metadata": {"name": RUNTIME},
+        "metadata": {"name": f"{RUNTIME}-{resource_name(name)}"},
         "spec": {
             "annotations": {"prometheus.kserve.io/path": "/metrics", "prometheus.kserve.io/port": "8080"},
             "supportedModelFormats": [{"name": FORMAT, "version": "1", "autoSelect": False}],
@@ -64,12 +66,14 @@ def serving_runtime(release: str, device: str, arguments: tuple[str, ...]) -> di
     }
 
 
-def inference_service(name: str, storage_uri: str, memory_bytes: int, device: str) -> dict[str, Any]:
+def inference_service(name: str, storage_uri: str, memory_bytes: int, devices: Collection[str]) -> dict[str, Any]:
     """storage_uri: where the repository was uploaded to, config.json at its root. The API key is the secret
     NAME-api-key, where there is one."""
     resource = resource_name(name)
     memory = f"{-(-(memory_bytes + _SLACK_BYTES) // 10**9)}G"
-    amounts = {"cpu": "4", "memory": memory} | ({"gpu.intel.com/i915": "1"} if device.startswith("GPU") else {})
+    amounts = {"cpu": "4", "memory": memory} | (
+        {"gpu.intel.com/i915": "1"} if any(device.startswith("GPU") for device in devices) else {}
+    )
     secret = {"name": f"{resource}-api-key", "key": "API_KEY", "optional": True}
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
@@ -79,7 +83,7 @@ def inference_service(name: str, storage_uri: str, memory_bytes: int, device: st
             "predictor": {
                 "minReplicas": 1,
                 "model": {
-                    "runtime": RUNTIME,
+                    "runtime": f"{RUNTIME}-{resource}",
                     "modelFormat": {"name": FORMAT, "version": "1"},
                     "storageUri": storage_uri,
                     "env": [{"name": "API_KEY", "valueFrom": {"secretKeyRef": secret}}],

@@ -55,6 +55,11 @@ class Deployment:
     arguments: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def devices(self) -> set[str]:
+        """Of the models that go along."""
+        return {self.options[name] for name in ("device", "draft_device") if name in self.options}
+
 
 def deploy(pair: Pair, ask: Ask) -> Deployment:
     """Raises EdgespecError for what OVMS cannot do, and for what was asked for and would be ignored."""
@@ -64,8 +69,9 @@ def deploy(pair: Pair, ask: Ask) -> Deployment:
     profile = _profile(pair, ask.device)
     notes: list[str] = []
     draft, lookup, generation = _speculation(pair, ask, profile, notes)
+    where = ask.draft_device or (profile.draft_device if profile is not None else None) or ask.device
     if draft:
-        _require_draftable(pair, ask)
+        _require_draftable(pair, ask, where)
     elif ask.draft_device is not None:
         why = "has no draft" if record is None else f"goes without its draft ({'; '.join(notes)})"
         leave = "leave it out" if record is None else "leave it out, or take the draft along with a gamma"
@@ -79,7 +85,7 @@ def deploy(pair: Pair, ask: Ask) -> Deployment:
     if plugin:
         options["plugin_config"] = json.dumps(plugin, sort_keys=True)
     if draft:
-        options |= {"draft_models_path": "draft", "draft_device": ask.draft_device or ask.device}
+        options |= {"draft_models_path": "draft", "draft_device": where}
         generation["temperature"] = 0.0
         notes.append(
             "requests that name no temperature are answered greedily; above 0 a draft's output would not follow the "
@@ -135,11 +141,10 @@ def _require_sound(pair: Pair, ask: Ask) -> None:
         )
 
 
-def _require_draftable(pair: Pair, ask: Ask) -> None:
-    """Refuse a draft that OVMS cannot run beside its target, where one goes along."""
+def _require_draftable(pair: Pair, ask: Ask, where: str) -> None:
+    """Refuse a draft that OVMS cannot run beside its target, where one goes along: on the device `where`."""
     draft, target = pair.manifest.draft, pair.manifest.target
     assert draft is not None
-    where = ask.draft_device or ask.device
     npu, draft_npu = is_npu(ask.device), is_npu(where)
     if npu != draft_npu:
         raise EdgespecError(

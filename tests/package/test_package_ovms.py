@@ -261,6 +261,22 @@ def test_pairs_that_make_no_repository_are_refused(tiny_pair: Path, tmp_path: Pa
     assert list((tmp_path / "taken").iterdir()) == []
 
 
+def test_the_draft_goes_where_the_profile_has_it(tiny_pair: Path, tmp_path: Path) -> None:
+    root = tmp_path / "pair"
+    shutil.copytree(tiny_pair, root)
+    tuned = profile(draft_device="GPU", draft_devices=["GPU"])
+    write_manifest(root, Pair.open(root).manifest.model_copy(update={"profiles": [tuned]}))
+    assert deploy(Pair.open(root), Ask("m")).options["draft_device"] == "GPU"
+    assert deploy(Pair.open(root), Ask("m", draft_device="CPU")).options["draft_device"] == "CPU"
+    package_for_ovms(root, tmp_path / "repo", name="m", storage_uri="s3://models/m")
+    runtime, service = (
+        yaml.safe_load((tmp_path / "repo" / "kserve" / f"{name}.yaml").read_text())
+        for name in ("serving-runtime", "inference-service")
+    )
+    assert runtime["spec"]["containers"][0]["image"].endswith("-gpu")
+    assert service["spec"]["predictor"]["model"]["resources"]["limits"]["gpu.intel.com/i915"] == "1"
+
+
 def test_kserve_finds_its_runtime_its_repository_and_enough_memory(tiny_pair: Path, tmp_path: Path) -> None:
     made = package_for_ovms(tiny_pair, tmp_path / "repo", name="My.Model_8B", storage_uri="s3://models/x", cache_gb=6)
     runtime, service = (
@@ -269,7 +285,7 @@ def test_kserve_finds_its_runtime_its_repository_and_enough_memory(tiny_pair: Pa
     )
     model = service["spec"]["predictor"]["model"]
     assert service["metadata"]["name"] == "my-model-8b" and model["storageUri"] == "s3://models/x"
-    assert model["runtime"] == runtime["metadata"]["name"]
+    assert model["runtime"] == runtime["metadata"]["name"] == "edgespec-ovms-my-model-8b", "another pair has another"
     (container,) = runtime["spec"]["containers"]
     assert "--config_path=/mnt/models/config.json" in container["args"]
     assert container["image"] == f"openvino/model_server:{made['release']}"
