@@ -34,8 +34,7 @@ REFUSED = {
     "echo": "the prompt is not sent back",
     "suffix": "text is continued, not filled in",
 }
-"""Fields of OpenAI's that are known, and why they are not obeyed; any other unknown field is refused "
-"without a reason."""
+"""Fields of OpenAI's that are known, and why they are not obeyed; any other is refused without a reason."""
 
 NO_LOGPROBS = (
     "no log-probabilities are handed out, of an answer's tokens or of others, by any mode of this server: a step that "

@@ -27,6 +27,7 @@ class ScriptedAnswer:
 
     def __init__(self, backend: ScriptedBackend, prompt: str, options: Options) -> None:
         self._backend = backend
+        self.options = options
         self._left = options["max_new_tokens"]
         self._said = 0
         self.prompt = prompt

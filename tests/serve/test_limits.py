@@ -11,6 +11,7 @@ import httpx
 import pytest
 from scripted_server import Live, ScriptedBackend, live, until
 
+from edgespec.runtime.requests import make_request
 from edgespec.serve import Limits, Served
 
 ASK = {"model": "tiny", "prompt": "abc", "max_tokens": 5}
@@ -24,6 +25,16 @@ def error(reply: httpx.Response) -> dict[str, Any]:
     found: dict[str, Any] = reply.json()["error"]
     assert set(found) == {"message", "type", "param", "code"}
     return found
+
+
+def test_no_answer_asks_for_a_mode_that_keeps_prefixes() -> None:
+    """An NPU and an EAGLE-3 head keep none, and serve."""
+    backend = ScriptedBackend()
+    with live(backend) as server:
+        assert post(server).status_code == 200
+    assert backend.answers[0].options["reuse_prefix"] == "where possible"
+    request = make_request(list, backend.answers[0].options)
+    assert request.prefix_asked is None and request.reuse_prefix
 
 
 def in_background(count: int, server: Live, body: Any = ASK) -> tuple[list[threading.Thread], list[httpx.Response]]:

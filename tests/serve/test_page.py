@@ -60,6 +60,24 @@ def test_a_chat_streams_tints_counts_and_stops(browser: Browser) -> None:
     assert browser.problems == []
 
 
+def test_new_during_an_answer_begins_anew(browser: Browser) -> None:
+    backend = ScriptedBackend(steps=4)
+    with live(backend) as server:
+        browser.open(server.url)
+        browser.until("document.title === 'tiny' && !document.getElementById('send').disabled")
+        send(browser, "old")
+        browser.until("document.getElementById('figures').textContent.includes(' 4 tokens')")
+        browser.run("document.getElementById('new').click()")
+        browser.until("document.getElementById('stop').disabled && !document.getElementById('send').disabled")
+        assert browser.run("document.getElementById('figures').textContent") == ""
+        backend.steps = 1_000_000
+        browser.run("document.getElementById('tokens').value = 3")
+        send(browser, "new")
+        browser.until("document.querySelectorAll('.turn').length === 2 && document.getElementById('stop').disabled")
+        assert backend.answers[0].cancelled and backend.answers[1].prompt == "new"
+    assert browser.problems == []
+
+
 def test_a_server_that_refuses_is_quoted_and_one_with_a_key_asks_for_it(browser: Browser) -> None:
     key = "a-long-enough-key-for-tests"
     with live(ScriptedBackend(), access=Access(api_key=key)) as server:
