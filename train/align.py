@@ -278,7 +278,7 @@ def align(
     extra = round(config.share * config.loop.batch) if pretraining is not None else 0
     batches = Mixture(parts.train, config.loop.batch, config.loop.seed, pretraining, extra)
     heldout = _heldout_batches(parts.heldout, config.loop.batch)
-    rule_of(draft)
+    rule_of(draft)  # tried now: a compiled or wrapped draft would be compiled for it
     if target is not None:
         target.eval().to(Accelerator().device)
     loss_fn = alignment_loss(mix, target, chunk=config.chunk)

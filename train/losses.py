@@ -35,8 +35,8 @@ other": an outcome's q is the sum of its tokens'. What that does to each loss:
 - ce does not look at p at all.
 
 **At a temperature.** `tvd@0.6` is the distance between both distributions as they are served at temperature 0.6,
-p^(1/T) and q^(1/T) renormalised; all but ce can be taken so, for T up to 1. A draft too small to meet p everywhere then
-spends itself on what is likely, and 1 - tvd@T is its acceptance at T. Of a top-k target the bucket's share at T is not
+p^(1/T) and q^(1/T) renormalised; all but ce can be taken so, for T up to 1; 1 - tvd@T is the acceptance at T. Whether a
+draft gains by it was not measured yet. Of a top-k target the bucket's share at T is not
 known: sum p_i^(1/T) over it is at most r p_k^(1/T - 1), p_k the least likely of S, and is taken for that much.
 """
 

@@ -97,7 +97,7 @@ def pretrain_checkpoint(
     text, heldout = _text(checkpoint, sources, config, progress)
     model = load_model(checkpoint, dtype=torch.float32)
     _require_fit(model, text, config, checkpoint)
-    rule_of(model)
+    rule_of(model)  # tried now: a compiled or wrapped model would be compiled for it
     out.mkdir(exist_ok=True)
     outcome = train(
         model,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tiny_run import tiny_model
+from tiny_run import SIZES, tiny_model
 
 from edgespec.train import cross_entropy as module
 from edgespec.train import heads
@@ -41,12 +41,7 @@ def family_model(family: str) -> Any:
     name, own = FAMILIES[family]
     torch.manual_seed(0)
     config = getattr(transformers, f"{name}Config")(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **SIZES,
         pad_token_id=0,
         initializer_range=0.2,  # logits far enough from 0 that a scale shows
         **own,

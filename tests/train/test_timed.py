@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_run import SIZES
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from edgespec.errors import EdgespecError
@@ -17,12 +18,7 @@ from edgespec.train.timed import Budget, Schedule, batches, heldout_loss, pack, 
 def _model(layers: int = 2, seed: int = 0) -> LlamaForCausalLM:
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **SIZES | {"num_hidden_layers": layers},
         tie_word_embeddings=True,
     )
     return LlamaForCausalLM(config).eval()

@@ -30,17 +30,24 @@ def _run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
     return json.loads(out.splitlines()[-1])
 
 
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "p.txt"
+    path.write_text("".join(f"def f{i}(x):\n" for i in range(20)), encoding="utf-8")
+    return path
+
+
 def test_answers_of_a_pair_align_a_draft_that_is_evaluated(
     tiny_pair: Path,
+    prompts: Path,
     tiny_draft_checkpoint: Path,
     tiny_target_checkpoint: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "p.txt").write_text("".join(f"def f{i}(x):\n" for i in range(20)), encoding="utf-8")
     answers, out = tmp_path / "answers", tmp_path / "aligned"
-    generate = ["generate", tiny_pair, "--prompts", tmp_path / "p.txt", "-o", answers, "--max-new-tokens", 8]
+    generate = ["generate", tiny_pair, "--prompts", prompts, "-o", answers, "--max-new-tokens", 8]
     generate += ["--temperatures", "0,1", "--top-k-logits", 8, "--shard", 7]
     made = _run(capsys, monkeypatch, *generate)
     assert made["answers"] == 20 and made["shards"] == 3 and made["tokens_per_second"] > 0
@@ -95,14 +102,14 @@ def _interrupted(
 
 def test_ctrl_c_ends_align_with_130_and_the_same_command_goes_on(
     tiny_pair: Path,
+    prompts: Path,
     tiny_draft_checkpoint: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "p.txt").write_text("".join(f"def f{i}(x):\n" for i in range(20)), encoding="utf-8")
     answers, out = tmp_path / "answers", tmp_path / "aligned"
-    _run(capsys, monkeypatch, "generate", tiny_pair, "--prompts", tmp_path / "p.txt", "-o", answers, "--shard", 7)
+    _run(capsys, monkeypatch, "generate", tiny_pair, "--prompts", prompts, "-o", answers, "--shard", 7)
     align = ["align", tiny_draft_checkpoint, answers, "--tokens", 1024, "--batch", 4, "--length", 32]
     align += ["--precision", "f32", "--checkpoint-every", 2, "-o"]
     printed, told = _interrupted(capsys, monkeypatch, (3,), *align, out)

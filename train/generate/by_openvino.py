@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgespec.devices import require_device
-from edgespec.errors import EdgespecError
+from edgespec.errors import EdgespecError, last_line
 from edgespec.signals import keeping_signal_stack
 
 from .request import Answer, Request
@@ -51,8 +51,7 @@ class OpenVinoWriter:
                 str(target), scheduler, require_device(device), dict(settings or {})
             )
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1].strip()
-            raise EdgespecError(f"the target '{target}' could not be loaded on {device}: {reason}") from error
+            raise EdgespecError(f"the target '{target}' could not be loaded on {device}: {last_line(error)}") from error
 
     def write(self, requests: Sequence[Request]) -> list[Answer]:
         import openvino
