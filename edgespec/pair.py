@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from .errors import EdgespecError
+from .hashing import HashBeside, sha256_of
 from .ir import IR_FILES
 from .staging import files_below, remove_folder, write_atomically
 from .verified import Verified, state
@@ -220,22 +224,26 @@ def _check_hash(path: Path, expected: FileRecord) -> None:
         raise EdgespecError(f"'{path}' does not match its sha256 in the manifest; it was altered, make the pair again")
 
 
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def record_files(folder: Path) -> dict[str, FileRecord]:
+def record_files(folder: Path, known: Mapping[str, FileRecord] = MappingProxyType({})) -> dict[str, FileRecord]:
     """Size and sha256 of every file below `folder`, by path relative to it with forward slashes; what a run left in a
-    scratch folder is no part of a model."""
-    return {
-        path.relative_to(folder).as_posix(): FileRecord(bytes=path.stat().st_size, sha256=sha256_of(path))
-        for path in files_below(folder)
-    }
+    scratch folder is no part of a model. known: records of files that were hashed as they were written."""
+    found: dict[str, FileRecord] = {}
+    for path in files_below(folder):
+        name, size = path.relative_to(folder).as_posix(), path.stat().st_size
+        record = known.get(name)
+        same = record is not None and record.bytes == size
+        found[name] = record if record is not None and same else FileRecord(bytes=size, sha256=sha256_of(path))
+    return found
+
+
+@contextlib.contextmanager
+def recording(path: Path, known: dict[str, FileRecord]) -> Iterator[None]:
+    """The block writes `path`, once and from its beginning to its end; `known` has its record afterwards, by its name,
+    where it could be hashed meanwhile (see hashing.HashBeside)."""
+    with HashBeside(path) as beside:
+        yield
+        if found := beside.result():
+            known[path.name] = FileRecord(bytes=found[0], sha256=found[1])
 
 
 def installed_versions(*packages: str) -> dict[str, str]:

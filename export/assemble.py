@@ -142,7 +142,7 @@ def export_pair(
         checks: dict[str, Any] = {}
         for role, model in models.items():
             with progress.task(f"converting the {role} '{model.name}' to OpenVINO, {types[role]}"):
-                conversion.convert(model, staged / role, types[role], trust_remote_code)
+                known = conversion.convert(model, staged / role, types[role], trust_remote_code)
             _copy_index(model, staged / role)
             if model.kind == "model":
                 with progress.task(f"comparing the tokenizer of the {role} with transformers'"), conversion.quiet():
@@ -161,7 +161,7 @@ def export_pair(
                 checks.setdefault("verify", {})[role] = asdict(verified)
                 if references is not None:
                     references[role] = reference
-            records[role] = _record(model, staged / role)
+            records[role] = _record(model, staged / role, known)
         _require_fitting(models, {role: staged / role for role in models}, early=False)
         options = {"dtype": dtype, "draft": draft, "early-exit": early_exit, "revision": revision}
         options |= {"draft-revision": draft_revision}
@@ -245,7 +245,7 @@ def _foreseen(model: Checkpoint, dtype: str) -> ModelRecord:
     )
 
 
-def _record(model: Checkpoint, folder: Path) -> ModelRecord:
+def _record(model: Checkpoint, folder: Path, known: Mapping[str, FileRecord]) -> ModelRecord:
     xml = folder / "openvino_model.xml"
     return ModelRecord(
         source=model.source,
@@ -253,7 +253,7 @@ def _record(model: Checkpoint, folder: Path) -> ModelRecord:
         parameters=count_parameters(xml),
         vocab_size=vocab_size(model.config),
         precision=weight_precision(xml),
-        files=record_files(folder),
+        files=record_files(folder, known),
         kind=model.kind,
         layers=model.layers,
     )

@@ -18,13 +18,13 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgespec.errors import EdgespecError
-from edgespec.ir import check_ir, require_room_left, weight_precision
-from edgespec.pair import MODEL_FILES, REQUIRED_FILES, installed_versions
+from edgespec.ir import IR_FILES, check_ir, require_room_left, weight_precision
+from edgespec.pair import MODEL_FILES, REQUIRED_FILES, FileRecord, installed_versions, recording
 
 from .checkpoint import Checkpoint
 from .dtypes import Route, route
@@ -48,21 +48,24 @@ def require_packages() -> None:
         raise EdgespecError(f'export needs {", ".join(missing)}; install them with: pip install "edgespec[export]"')
 
 
-def convert(checkpoint: Checkpoint, out: Path, dtype: str, trust_remote_code: bool = False) -> None:
+def convert(checkpoint: Checkpoint, out: Path, dtype: str, trust_remote_code: bool = False) -> Mapping[str, FileRecord]:
     """Write the model, tokenizer and configuration of `checkpoint` into the new directory `out`, and check them.
 
-    Raises EdgespecError when upstream cannot convert it or what it wrote is incomplete or in another dtype; an OSError
-    that names a full disk or a forbidden place passes through.
+    Returns the records of files that were hashed as they were written. Raises EdgespecError when upstream cannot
+    convert it or what it wrote is incomplete or in another dtype; an OSError that names a full disk or a forbidden
+    place passes through.
     """
     name = checkpoint.name
     way = route(checkpoint.stored, dtype)
     out.mkdir()
+    known: dict[str, FileRecord] = {}
     try:
         with quiet():
             _require_supported(checkpoint, trust_remote_code)
             if checkpoint.kind != "eagle3":
                 _require_convertible_tokenizer(checkpoint, trust_remote_code)
-            _export(checkpoint, out, way, trust_remote_code)
+            with contextlib.nullcontext() if way.recast else recording(out / IR_FILES[1], known):
+                _export(checkpoint, out, way, trust_remote_code)
             gc.collect()  # what upstream made refers to itself, and Windows writes to no file that it still maps
             if way.recast:
                 recast(out / "openvino_model.xml", name, way.written, way.exported)
@@ -75,6 +78,7 @@ def convert(checkpoint: Checkpoint, out: Path, dtype: str, trust_remote_code: bo
         raise EdgespecError(f"optimum-intel {_optimum()} could not convert '{name}': {_first_line(error)}") from error
     complete_generation_config(checkpoint.config, checkpoint.folder, out)
     check_converted(name, out, dtype, with_tokenizer=checkpoint.kind != "eagle3")
+    return known
 
 
 def check_converted(name: str, out: Path, dtype: str, with_tokenizer: bool = True) -> None:

@@ -14,7 +14,17 @@ from typing import Any
 from edgespec import resources
 from edgespec.errors import EdgespecError
 from edgespec.ir import FLOATING, IR_FILES, weight_precision, weights_by_precision
-from edgespec.pair import Made, ModelRecord, Pair, Role, installed_versions, record_files, write_manifest
+from edgespec.pair import (
+    FileRecord,
+    Made,
+    ModelRecord,
+    Pair,
+    Role,
+    installed_versions,
+    record_files,
+    recording,
+    write_manifest,
+)
 from edgespec.progress import SILENT, Progress
 from edgespec.resources import PeakMemory
 from edgespec.staging import require_absent, staged_directory
@@ -62,11 +72,12 @@ def quantize_pair(
     draft: str | None = None,
     group_size: int | None = None,
     device: str = "cpu",
+    whole: bool = False,
     progress: Progress = SILENT,
 ) -> tuple[Pair, list[SizeRow]]:
     """`quantize` with formats and a group size alone: the pair and one row a model."""
     request = Request(device=device, target=target, draft=draft, both=Options(group_size=group_size))
-    pair, rows, _ = quantize(pair_dir, out, request, progress=progress)
+    pair, rows, _ = quantize(pair_dir, out, request, whole=whole, progress=progress)
     return pair, rows
 
 
@@ -79,13 +90,15 @@ def quantize(
     measure: Measure | None = None,
     measure_asked: bool = True,
     require_text: Callable[[Pair], None] = lambda _: None,
+    whole: bool = False,
     progress: Progress = SILENT,
 ) -> tuple[Pair, list[SizeRow], Made]:
     """Compress the pair at `pair_dir` into the new pair directory `out`.
 
     asks: what the target is asked for its own calibration text. measure: tells what it cost; measure_asked: whether a
     user insists on it, else a lack of memory leaves it out and says so; require_text: refuses, of the pair that was
-    read, a text that cannot be measured on. Returns the pair, one row a model, and what the
+    read, a text that cannot be measured on; whole: the pair was written a moment ago by who calls, and its files need
+    not be held against their hashes. Returns the pair, one row a model, and what the
     manifest says of this run. Tuned profiles are dropped: they were measured with other weights. Raises EdgespecError
     for whatever cannot be done, before a model loads; `out` appears whole or not at all.
     """
@@ -99,8 +112,9 @@ def quantize(
             measure = None
         if measure is not None:
             require_text(pair)
-        with progress.task(f"checking '{pair_dir}'"):
-            Pair.open(pair_dir)
+        if not whole:
+            with progress.task(f"checking '{pair_dir}'"):
+                Pair.open(pair_dir)
         need_bytes = sum(estimate(records[role], recipes[role]) for role in records)
         need_bytes += logits_bytes(pair.manifest.target.vocab_size) if measure is not None else 0
         cost: Mapping[str, Any] = {}
@@ -181,12 +195,14 @@ def _compressed(
     for role, recipe in recipes.items():
         source, folder = pair.root / role, staged / role
         copy_files(records[role], source, folder, with_model=recipe.format.mode is None)
+        known: dict[str, FileRecord] = {}
         if recipe.format.mode is not None:
-            with progress.task(f"compressing the {role} to {recipe.name}"):
+            compressing = progress.task(f"compressing the {role} to {recipe.name}")
+            with compressing, recording(folder / IR_FILES[1], known):
                 recipe = compress_model(records[role], source, folder, recipe, preset, text, progress)
         precision = weight_precision(folder / IR_FILES[0])
         with progress.task(f"checking the {role} that was written"):
-            files = record_files(folder)
+            files = record_files(folder, known)
         made[role] = records[role].model_copy(update={"precision": precision, "files": files})
         rows.append(_row(role, records[role], made[role], folder, recipe))
     return made, rows

@@ -10,7 +10,8 @@ import pytest
 
 from edgespec import verified
 from edgespec.errors import EdgespecError
-from edgespec.pair import Pair, sha256_of
+from edgespec.hashing import sha256_of
+from edgespec.pair import Pair
 
 LONG_AGO = 1_600_000_000
 

@@ -22,7 +22,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from edgespec.errors import EdgespecError
-from edgespec.pair import sha256_of
+from edgespec.hashing import sha256_of
 from edgespec.progress import SILENT, Progress
 from edgespec.resources import require_disk
 from edgespec.staging import remove_folder, replace

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edgespec.cache import cache_folder
 from edgespec.errors import EdgespecError
-from edgespec.pair import sha256_of
+from edgespec.hashing import sha256_of
 from edgespec.progress import SILENT, Progress, Task
 from edgespec.resources import require_disk
 

@@ -100,7 +100,7 @@ def _export_compressed(
     references: dict[Role, Any] = {}  # what PyTorch computes, with --verify
     with PeakMemory() as peak, staged_directory(output, progress=terminal) as staged:
         whole = export.export_pair(target, draft, staged / "whole", foresee=foresee, references=references, **options)
-        quantize.quantize_pair(whole.root, staged / "small", progress=terminal, **formats)
+        quantize.quantize_pair(whole.root, staged / "small", whole=True, progress=terminal, **formats)
         made = Pair.open(staged / "small", verify=False).manifest
         gc.collect()  # Windows removes no file that a model of quantize's still maps
         verified: dict[Role, Any] = {}

@@ -17,6 +17,8 @@ from edgespec.export.checkpoint import open_checkpoint
 from edgespec.export.dtypes import Route, resolve, route
 from edgespec.export.verify import ir_logits
 from edgespec.export.weights import stored
+from edgespec.hashing import sha256_of
+from edgespec.pair import Pair
 
 PROMPT = [12, 77, 203, 5, 140, 31, 250, 9, 66]
 
@@ -59,6 +61,22 @@ def test_every_way_from_bf16_computes_the_same(tmp_path: Path, bf16_checkpoint: 
         expected = model(torch.tensor([PROMPT])).logits[0].numpy()
     got = ir_logits(pair.target / "openvino_model.xml", [PROMPT])[0]
     np.testing.assert_allclose(got, expected, atol=1e-4 * float(np.abs(expected).max()))
+
+
+@pytest.mark.parametrize(("dtype", "again"), [("auto", False), ("fp16", True)])
+def test_weights_are_hashed_as_they_are_written_unless_they_change_later(
+    tmp_path: Path, bf16_checkpoint: Path, dtype: str, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def sha256(path: Path) -> str:
+        read.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr("edgespec.pair.sha256_of", sha256)
+    pair = export_pair(bf16_checkpoint, None, tmp_path / "pair", dtype=dtype)
+    assert ("openvino_model.bin" in read) is again and "openvino_model.xml" in read
+    Pair.open(pair.root, verify=True)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,10 @@ def test_the_cache_stamp_is_gone_and_the_rest_of_rt_info_stays(made: tuple[Pair,
         assert ov.Core().compile_model(model, "CPU").get_property("KV_CACHE_PRECISION") == ov.Type.u8
 
 
+def test_every_hash_holds(made: tuple[Pair, list[SizeRow]]) -> None:
+    Pair.open(made[0].root, verify=True)
+
+
 def test_compressed_pair_generates_in_genai(made: tuple[Pair, list[SizeRow]]) -> None:
     pair, _ = made
     draft = openvino_genai.draft_model(pair.draft, "CPU")
