@@ -249,7 +249,9 @@ class Search:
         arms = {reference.name: reference} | {arm.name: arm for arm in entrants}
         stages = _stages(asks)
         race = Race(list(arms), len(stages))
-        self.track.deadline = self.began + self.options.budget_s - self._reserve(len(asks))
+        ends, one_way_s = self.began + self.options.budget_s, self._one_way_s()
+        soonest = min(self.world.clock() + one_way_s, ends - one_way_s)
+        self.track.deadline = max(ends - self._reserve(len(asks)), soonest)
 
         def thin(stage: int) -> None:
             if stage == 0:
@@ -276,6 +278,12 @@ class Search:
         timing = self.track.timing
         rounds = FEWEST_ROUNDS * (FINALISTS + 2) * (timing.load_s + prompts * timing.answer_s)
         return min(rounds, self.options.budget_s * CONFIRM_SHARE)
+
+    def _one_way_s(self) -> float:
+        """Seconds to hold one way against plain decoding on the fewest prompts. Where the settings took longer than
+        they were to, the last part gives up as much: without it there is nothing to find."""
+        timing = self.track.timing
+        return 2 * (timing.load_s + STAGE_PROMPTS * timing.answer_s)
 
     def _leave_out(self, race: Race, arms: Sequence[Arm], reference: Arm) -> None:
         """Before the first stage: as many of the least promising arms as there is no time to look at; one is tried."""
