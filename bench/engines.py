@@ -9,10 +9,9 @@ from typing import Any, Protocol, cast
 
 import psutil
 
-from edgespec.engine.step import Generation
+from edgespec.engine.contract import Engine, EngineFactory
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair, installed_versions
-from edgespec.sampling import GREEDY, Sampling
 
 from .disturbance import settle
 from .isolation import EngineLost, IsolatedEngine, in_a_worker
@@ -22,38 +21,6 @@ from .sensors import Sensors
 
 GIVE_UP_AFTER = 3
 """An engine whose process was lost this often is not started again."""
-
-
-class Engine(Protocol):
-    """One loaded configuration. `generate` keeps its own clock (see Generation)."""
-
-    @property
-    def has_chat_template(self) -> bool: ...
-
-    def encode(self, text: str, *, special: bool = True) -> list[int]: ...
-
-    def decode(self, ids: Sequence[int]) -> str: ...
-
-    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str: ...
-
-    def generate(
-        self, prompt_ids: Sequence[int], max_new_tokens: int, *, sampling: Sampling = GREEDY, **options: Any
-    ) -> Generation: ...
-
-    def close(self) -> None: ...
-
-
-class EngineFactory(Protocol):
-    def __call__(
-        self,
-        pair: Pair,
-        *,
-        engine: str,
-        device: str,
-        draft_device: str | None,
-        mode: str,
-        settings: Mapping[str, Any],
-    ) -> Engine: ...
 
 
 class CostMeter(Protocol):

@@ -10,10 +10,11 @@ from typing import Any, cast
 from edgespec import machine
 from edgespec.cache import cache_folder
 from edgespec.devices import default_precision, list_devices, require_device, require_mode
+from edgespec.engine.contract import Engine, EngineFactory
 from edgespec.pair import Pair
 from edgespec.profile import Here
 from edgespec.tuning.settings import DeviceFacts
-from edgespec.tuning.world import Ask, Asks, Engine, EngineFactory, World
+from edgespec.tuning.world import Ask, Asks, World
 
 from .cases import PromptBook, Tokenizing, cases_of
 from .disturbance import Watch, settle

@@ -7,7 +7,7 @@ is used: tokens emitted per target pass (`m_batch_sizes`, batch 1), which is exa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from ..pair import Pair
 from ..sampling import GREEDY, Sampling
 from ..signals import keeping_signal_stack
 from .reading import HasTokenizer
-from .step import Generation, Step
+from .step import Generation, OnTokens, Step
 from .stopping import Ending
 
 Mode = Literal["plain", "draft", "lookup", "eagle3"]
@@ -30,9 +30,6 @@ DEFAULT_GAMMA = 3
 LOOKUP_GAMMA = 5
 LOOKUP_NGRAM = 3
 """Tokens of the longest n-gram that prompt lookup searches for."""
-
-OnTokens = Callable[[Sequence[int]], bool]
-"""Called with each step's tokens as they come; returning True stops the generation."""
 
 
 class GenaiEngine(HasTokenizer):

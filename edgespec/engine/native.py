@@ -25,11 +25,8 @@ from .model import Interrupted, ModelSequence, open_model
 from .processors import Constraint, Processor
 from .proposal import Drafter
 from .reading import HasTokenizer
-from .step import Generation, Step, cut
+from .step import Generation, OnTokens, Step, cut
 from .stopping import Ending
-
-OnTokens = Callable[[Sequence[int]], bool]
-"""Called with each step's tokens as they come; returning True stops the generation."""
 
 
 class NativeEngine(HasTokenizer):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
+
+OnTokens = Callable[[Sequence[int]], bool]
+"""Called with each step's tokens as they come; returning True stops the generation."""
 
 
 @dataclass(frozen=True)

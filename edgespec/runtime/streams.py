@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -19,65 +19,81 @@ Steps = list[tuple[Sequence[int], Sequence[bool]]]
 
 class _Pieces:
     """Turns what the worker sends into pieces: a step's drafted tokens, then the target's own; the text left over comes
-    before the result."""
+    before the result, with which the stream ends."""
 
-    def __init__(self, words: Words) -> None:
-        self._text = GrowingText(words.spell)
+    def __init__(self, words: Callable[[], Words]) -> None:
+        """words: called when the first item is there, which is after loading."""
+        self._words = words
+        self._text: GrowingText | None = None
+        self._ready: list[Piece | Result] = []
+        self.result: Result | None = None
+        self.ended = False
 
-    def of(self, item: Any) -> list[Piece | Result]:
+    @property
+    def due(self) -> bool:
+        """Whether another item is wanted before the next piece can be given. False at the end too."""
+        return not self._ready and not self.ended
+
+    def take(self, item: Any) -> None:
+        """Raises what went wrong, where that is the item."""
         if isinstance(item, BaseException):
+            self.ended = True
             raise item
+        self._text = self._text or GrowingText(self._words().spell)
         if isinstance(item, Result):
             rest = self._text.rest()
-            return [Piece(rest, (), ()), item] if rest else [item]
+            self._ready += [Piece(rest, (), ()), item] if rest else [item]
+            return
         steps: Steps = item
-        pieces: list[Piece | Result] = []
         for tokens, flags in steps:
             for drafted, run in groupby(zip(tokens, flags, strict=True), key=itemgetter(1)):
                 ids = tuple(token for token, _ in run)
-                pieces.append(Piece(self._text.add(ids), ids, (drafted,) * len(ids)))
-        return pieces
+                self._ready.append(Piece(self._text.add(ids), ids, (drafted,) * len(ids)))
+
+    def give(self) -> Piece | Result | None:
+        """The next; None at the end."""
+        if not self._ready:
+            return None
+        first = self._ready.pop(0)
+        if isinstance(first, Result):
+            self.result, self.ended = first, True
+        return first
+
+    def drop(self) -> None:
+        self.ended = True
+        self._ready = []
 
 
 class Stream(Iterator[Piece | Result]):
     """Pieces as they come, those of steps within 16 ms together, then the `Result`. The work goes on whether or not
     they are read; leaving the loop, `close` or losing the stream ends it at its next step."""
 
-    def __init__(self, worker: Worker, work: Any, words: Any) -> None:
+    def __init__(self, worker: Worker, work: Any, words: Callable[[], Words]) -> None:
         """words: called when the first item is there, which is after loading."""
         self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._words = words
-        self._pieces: _Pieces | None = None
-        self._ready: list[Piece | Result] = []
-        self.result: Result | None = None
-        """The result, once the stream has ended."""
-        self._ended = False
+        self._pieces = _Pieces(words)
         self._job = Job(work, self._items.put)
         worker.refuse_own_thread()
         worker.submit(self._job)
+
+    @property
+    def result(self) -> Result | None:
+        """The result, once the stream has ended."""
+        return self._pieces.result
 
     def __iter__(self) -> Stream:
         return self
 
     def __next__(self) -> Piece | Result:
-        if not self._ready:
-            if self._ended:
-                raise StopIteration
-            item = patiently(self._items, self._job)
-            if isinstance(item, BaseException):
-                self._ended = True
-                raise item
-            self._pieces = self._pieces or _Pieces(self._words())
-            self._ready = self._pieces.of(item)
-        first = self._ready.pop(0)
-        if isinstance(first, Result):
-            self.result, self._ended = first, True
+        while self._pieces.due:
+            self._pieces.take(patiently(self._items, self._job))
+        if (first := self._pieces.give()) is None:
+            raise StopIteration
         return first
 
     def close(self) -> None:
         """End the answer at its next step; what it said so far is dropped here."""
-        self._ended = True
-        self._ready = []
+        self._pieces.drop()
         self._job.cancel()
 
     def __enter__(self) -> Stream:
@@ -95,14 +111,10 @@ class Stream(Iterator[Piece | Result]):
 class AsyncStream(AsyncIterator[Piece | Result]):
     """The same for one event loop. A task that is cancelled while it waits ends the answer too."""
 
-    def __init__(self, worker: Worker, work: Any, words: Any) -> None:
+    def __init__(self, worker: Worker, work: Any, words: Callable[[], Words]) -> None:
         loop = asyncio.get_running_loop()
         self._items: asyncio.Queue[Any] = asyncio.Queue()
-        self._words = words
-        self._pieces: _Pieces | None = None
-        self._ready: list[Piece | Result] = []
-        self.result: Result | None = None
-        self._ended = False
+        self._pieces = _Pieces(words)
         put = self._items.put_nowait
 
         def deliver(item: Any) -> None:
@@ -111,26 +123,24 @@ class AsyncStream(AsyncIterator[Piece | Result]):
         self._job = Job(work, deliver)
         worker.submit(self._job)
 
+    @property
+    def result(self) -> Result | None:
+        """The result, once the stream has ended."""
+        return self._pieces.result
+
     def __aiter__(self) -> AsyncStream:
         return self
 
     async def __anext__(self) -> Piece | Result:
-        if not self._ready:
-            if self._ended:
-                raise StopAsyncIteration
+        while self._pieces.due:
             try:
                 item = await self._items.get()
             except BaseException:
                 self._job.cancel()
                 raise
-            if isinstance(item, BaseException):
-                self._ended = True
-                raise item
-            self._pieces = self._pieces or _Pieces(self._words())
-            self._ready = self._pieces.of(item)
-        first = self._ready.pop(0)
-        if isinstance(first, Result):
-            self.result, self._ended = first, True
+            self._pieces.take(item)
+        if (first := self._pieces.give()) is None:
+            raise StopAsyncIteration
         return first
 
     def stop(self) -> None:
@@ -139,8 +149,7 @@ class AsyncStream(AsyncIterator[Piece | Result]):
 
     async def aclose(self) -> None:
         """End the answer at its next step."""
-        self._ended = True
-        self._ready = []
+        self._pieces.drop()
         self._job.cancel()
 
     def __del__(self) -> None:

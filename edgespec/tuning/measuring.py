@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 
 from ..arms import Arm
+from ..engine.contract import Engine
 from ..errors import EdgespecError
 from ..pair import Pair
 from ..progress import Task
 from .record import Answer, Record
-from .world import Ask, Engine, World
+from .world import Ask, World
 
 MEMORY_MARGIN = 1.25
 """An engine is loaded beside others only where so many times the hungriest one so far is free."""

@@ -11,40 +11,10 @@ from typing import Any, Protocol
 
 import psutil
 
-from ..engine.step import Generation
+from ..engine.contract import Engine, EngineFactory
 from ..pair import Pair
 from ..profile import Here
 from .settings import DeviceFacts
-
-
-class Engine(Protocol):
-    """One loaded configuration; `generate` keeps its own clock."""
-
-    @property
-    def has_chat_template(self) -> bool: ...
-
-    def encode(self, text: str, *, special: bool = True) -> list[int]: ...
-
-    def decode(self, ids: Sequence[int]) -> str: ...
-
-    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str: ...
-
-    def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, **options: Any) -> Generation: ...
-
-    def close(self) -> None: ...
-
-
-class EngineFactory(Protocol):
-    def __call__(
-        self,
-        pair: Pair,
-        *,
-        engine: str,
-        device: str,
-        draft_device: str | None,
-        mode: str,
-        settings: Mapping[str, Any],
-    ) -> Engine: ...
 
 
 class Forcing(Protocol):
