@@ -77,6 +77,9 @@ _RIDGE = 0.05
 """How much the prior's slope counts for against that of the lengths seen, in the unit of their spread."""
 _LEAST = 0.3
 """Share of the mean pass that one over a single token takes at least."""
+_MORE, _MOVED = 1.5, 0.01
+"""What is known is worked out anew once a length was timed so many times as often, or its time moved by that share: to
+do it at every step took a hundredth of a small model's."""
 _STAY = 8
 """Steps that a new length is expected to be kept for, which share the cost of the change."""
 
@@ -98,6 +101,7 @@ class Meter:
         self._seconds: dict[int, deque[float]] = {}
         self._timed: dict[int, tuple[float, int]] = {}  # n -> seconds, from how many passes
         self._known: dict[int, float] = {}
+        self._stood: dict[int, tuple[float, int]] = {}  # _timed when _known began
         self._fitted: tuple[float, float] | None = None
         self._changes: deque[float] = deque(maxlen=memory)
         self.change = 0.0
@@ -133,19 +137,21 @@ class Meter:
             self._steady.add(n)
         timed = self._seconds.setdefault(n, deque(maxlen=self._memory))
         timed.append(seconds)
-        self._timed[n] = typical(timed), len(timed)
-        self._known.clear()
-        self._fitted = None
+        self._timed[n] = mean, passes = typical(timed), len(timed)
+        before, of = self._stood.get(n, (0.0, 0))
+        if passes >= _MORE * of or abs(mean - before) > _MOVED * before:
+            self._known.clear()
+            self._fitted = None
 
     def target(self, n: int) -> float:
         """Seconds of a pass over n tokens behind another over n."""
         if n not in self._known:
             if self._fitted is None:
-                self._fitted = self._line()
+                self._fitted, self._stood = self._line(), dict(self._timed)
             level, slope = self._fitted
             first = self._prior.target(1)
             voices = total = _LINE
-            for length, (seconds, passes) in self._timed.items():
+            for length, (seconds, passes) in self._stood.items():
                 voice = passes / (1 + (2 * log2(n / length)) ** 2)
                 voices += voice
                 total += voice * seconds / (level + slope * (self._prior.target(length) - first))
