@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import shutil
 import weakref
 from collections import namedtuple
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import psutil
@@ -86,6 +87,14 @@ def test_what_goes_elsewhere_on_the_same_disk_adds_up(tmp_path: Path, monkeypatc
     with refusal, staged_directory(tmp_path / "new", 2 * 10**9, also=[DiskNeed(cache, 2 * 10**9, "a download")]):
         pytest.fail("the block must not run")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.fixture(autouse=True)
+def light_collections() -> Iterator[None]:
+    """Every try collects garbage: of what a test made, and not of all that other tests have imported before."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 class Listener(Silent):
