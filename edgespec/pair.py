@@ -42,6 +42,17 @@ REQUIRED_FILES = (*MODEL_FILES, *TOKENIZER_FILES)
 GGUF_FILE = "model.gguf"
 
 
+_NEVER_IN_A_NAME = '\\:*?"<>|'
+"""What parts a path or a drive on Windows, names a stream there, or cannot be in a name."""
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
+"""Names that Windows takes for a device in any folder, whatever stands behind a dot."""
+
+
+def _is_plain(part: str) -> bool:
+    """Whether a part of a path means the same name everywhere. Windows drops dots and blanks at its end."""
+    return part == part.rstrip(". ") != "" and part.split(".")[0].rstrip().lower() not in _DEVICES
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -77,9 +88,10 @@ class ModelRecord(_Record):
     def _inside(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
         """A manifest may be somebody else's, and what it names is copied by name."""
         for name in files:
-            parts = name.split("/")
-            if "\\" in name or ":" in name or any(part in ("", ".", "..") for part in parts):
-                raise ValueError(f"'{name}' is no file in the model's folder")
+            if any(letter in _NEVER_IN_A_NAME or ord(letter) < 32 for letter in name) or not all(
+                map(_is_plain, name.split("/"))
+            ):
+                raise ValueError(f"{name!r} is no file in the model's folder, on every system that may read the pair")
         return files
 
     @property

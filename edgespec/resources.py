@@ -24,6 +24,7 @@ import psutil
 
 from . import watcher
 from .children import frozen
+from .commit_limit import commit_now
 from .errors import EdgespecError
 from .watcher import CHILDREN_S, pause_s
 
@@ -56,7 +57,8 @@ class PeakMemory:
     Two look: a thread, and where /proc tells a process what another holds (Linux) a small one beside it (watcher.py),
     because a thread does not get to look while native code keeps the interpreter. On Windows the system itself counts
     this process's peak, which is taken when it rose in the block. On macOS such a peak is missed.
-    A child that lives for less than CHILDREN_S may be missed. watching_s: CPU time that the thread took.
+    A child that lives for less than CHILDREN_S may be missed, and one that was forked and stays in its parent's program
+    is counted after twice that. watching_s: CPU time that the thread took.
     """
 
     watching_s = 0.0
@@ -67,11 +69,16 @@ class PeakMemory:
         self._stop = threading.Event()
         self._process = psutil.Process()
         self._children: list[psutil.Process] = []
-        self._beside = _Beside.started(self._process.pid)
-        self._before = _peak_of_system(self._process)
-        self._look(for_children=True)
         self._thread = threading.Thread(target=self._watch, name="edgespec-peak-memory", daemon=True)
-        self._thread.start()
+        self._beside = _Beside.started(self._process.pid)
+        try:
+            self._before = _peak_of_system(self._process)
+            self._look(for_children=True)
+            self._thread.start()
+        except BaseException:  # no thread is to be had, or Ctrl-C: nobody will leave a block that was not entered
+            self._stop.set()
+            self._end_beside()
+            raise
         return self
 
     def __exit__(
@@ -85,9 +92,12 @@ class PeakMemory:
                 if self._beside is not None:
                     self._seen = max(self._seen, self._beside.seen())
         finally:
-            beside, self._beside = self._beside, None
-            if beside is not None:
-                beside.end()
+            self._end_beside()
+
+    def _end_beside(self) -> None:
+        beside, self._beside = self._beside, None
+        if beside is not None:
+            beside.end()
 
     @property
     def anonymous_bytes(self) -> int:
@@ -113,7 +123,11 @@ class PeakMemory:
 
     def _look(self, for_children: bool = False) -> None:
         if for_children:
-            self._children = [child for child in children_of(self._process) if child.pid not in _Beside.running]
+            self._children = [
+                child
+                for child in children_of(self._process)
+                if child.pid not in _Beside.running and not watcher.borrows(child.pid, _PROC)
+            ]
         total = anonymous_bytes(self._process)
         for child in self._children:
             with contextlib.suppress(psutil.Error):
@@ -195,7 +209,8 @@ def children_of(process: psutil.Process) -> list[psutil.Process]:
 
 
 def available_memory_bytes() -> int:
-    """Memory that can be taken without swapping: the machine's, or what a container's limit leaves if that is less."""
+    """Memory that can be taken without swapping: the machine's, or what a container's limit or Windows' commit limit
+    leaves if that is less."""
     available = psutil.virtual_memory().available
     with contextlib.suppress(OSError, ValueError):
         limit = (_CGROUP / "memory.max").read_text().strip()
@@ -204,17 +219,32 @@ def available_memory_bytes() -> int:
             facts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
             held = used - int(facts.get("inactive_file", 0)) - int(facts.get("active_file", 0))
             available = min(available, int(limit) - held)
+    if (commit := commit_now()) is not None:
+        available = min(available, commit.free_bytes)
     return max(0, available)
 
 
-def require_memory(need_bytes: int, doing: str) -> None:
-    """Refuse to start `doing` ("compressing the target to int4_sym") when about `need_bytes` of memory are not free."""
-    available = available_memory_bytes()
-    if available < need_bytes:
+def require_memory(need_bytes: int, doing: str, committed_bytes: int = 0) -> None:
+    """Refuse to start `doing` ("compressing the target to int4_sym") when about `need_bytes` of memory are not free.
+
+    committed_bytes: what Windows counts of it, where that is more: with files that are mapped copy-on-write.
+    """
+    available, commit = available_memory_bytes(), commit_now()
+    if available < need_bytes and (commit is None or available < commit.free_bytes):
         total = psutil.virtual_memory().total
         raise EdgespecError(
             f"{doing} needs about {need_bytes / 1e9:.1f} GB of memory and {available / 1e9:.1f} of "
             f"{total / 1e9:.1f} GB are free; close other programs, or do it on a machine with more"
+        )
+    mapped = " (weight files that are mapped count)" if committed_bytes > need_bytes else ""
+    committed_bytes = max(need_bytes, committed_bytes)
+    if commit is not None and commit.free_bytes < committed_bytes:
+        raise EdgespecError(
+            f"{doing} needs about {committed_bytes / 1e9:.1f} GB that Windows sets aside in memory and page file "
+            f"together{mapped}, and {commit.free_bytes / 1e9:.1f} of "
+            f"{commit.limit_bytes / 1e9:.1f} GB are left; close other programs, or make the page file at least "
+            f"{(committed_bytes - commit.free_bytes) / 1e9:.1f} GB larger (System, Advanced system settings, "
+            "Performance, Advanced, Virtual memory) and restart Windows"
         )
 
 

@@ -2,18 +2,18 @@
 
 Windows neither renames nor removes a folder while a file in it is open or mapped: by a model object that was not
 collected yet, or by a virus scanner that reads what was just written. So whoever stages lets go of its models first,
-and whatever is refused is tried again for a bounded time.
+and whatever is refused is tried again for a bounded time. What was finished by then is kept and told of, not deleted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -29,9 +29,11 @@ _LONGEST_PAUSE_S = 1.0
 PARTIAL_MARK = ".edgespec-partial-"
 SCRATCH_MARK = ".edgespec-scratch-"
 """Begins the name of a folder that only a while needs, inside a directory that is being built: no part of it."""
+FINISHED_MARK = ".edgespec-finished"
+"""A file in a directory that was built to the end and could not be renamed: no later run deletes it."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def staged_directory(
     out: Path, need_bytes: int = 0, progress: Progress = SILENT, also: Sequence[DiskNeed] = ()
 ) -> Iterator[Path]:
@@ -41,7 +43,8 @@ def staged_directory(
     download cache. Both are checked before it starts, by disk. Models read from the yielded folder have to be out of
     scope when the block ends; they are collected here.
     Leftovers of processes that were killed are deleted first. Raises EdgespecError when `out` exists, a disk is too
-    small, or the rename is refused for PATIENCE_S; an OSError inside the block passes through after the clean-up.
+    small, or the rename is refused for PATIENCE_S: then what was built stays, and the sentence says where (unless it is
+    inside another directory that is being built). An OSError inside the block passes through after the clean-up.
     """
     out = out.absolute()
     require_absent(out)
@@ -50,19 +53,41 @@ def staged_directory(
     require_disks([DiskNeed(out.parent, need_bytes, f"'{out.name}'"), *also])
     me = psutil.Process()
     temporary = out.parent / f".{out.name}{PARTIAL_MARK}{me.pid}-{int(me.create_time())}"
+    if temporary.exists():
+        raise EdgespecError(
+            f"'{temporary}' exists already: another call in this program builds '{out.name}', or an earlier one could "
+            "not rename or remove it; wait for the one, or move the other out of the way"
+        )
     temporary.mkdir()
+    refused: OSError | None = None
     try:
         yield temporary
         gc.collect()
         _remove_scratch(temporary, progress)
         require_absent(out)
-        replace(temporary, out)
+        if any(_is_left(part) for part in out.parent.parts):
+            replace(temporary, out)
+        else:
+            refused = _patiently(lambda: temporary.replace(out), PATIENCE_S, PermissionError)
     except BaseException as error:
         if not remove_folder(temporary, patience_s=0):
             let_go(error)
             if not remove_folder(temporary):
                 progress.say(f"'{temporary}' is held open and stays; the next run to '{out.name}' deletes it")
         raise
+    if refused is not None:
+        raise EdgespecError(_kept(temporary, out, refused)) from refused
+
+
+def _kept(finished: Path, out: Path, refused: OSError) -> str:
+    """Mark what is finished, so that no later run takes it for a leftover; the sentence for who waits for it."""
+    with contextlib.suppress(OSError):
+        (finished / FINISHED_MARK).touch()
+    return (
+        f"'{out.name}' is finished, and nothing of it is lost, but the folder could not be renamed for "
+        f"{PATIENCE_S:.0f} s ({refused.strerror}): another program holds a file in '{finished}' open, such as a virus "
+        f"scanner, or you may not write there; once it is closed, rename that folder to '{out.name}' yourself"
+    )
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -75,7 +100,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def _is_left(name: str) -> bool:
-    return name.startswith(SCRATCH_MARK) or PARTIAL_MARK in name
+    return name.startswith(SCRATCH_MARK) or PARTIAL_MARK in name or name == FINISHED_MARK
 
 
 def _remove_scratch(folder: Path, progress: Progress) -> None:
@@ -153,10 +178,17 @@ def require_folder(folder: Path, name: str) -> None:
 
 
 def remove_abandoned(out: Path, progress: Progress = SILENT) -> list[Path]:
-    """Delete what killed runs left beside `out`; directories of processes still alive stay."""
+    """Delete what killed runs left beside `out`. Directories of processes still alive stay, and so does what was
+    finished and could not be renamed."""
     removed = []
     mark = f".{out.name}{PARTIAL_MARK}"  # compared as it is: a name may hold characters that mean something to glob
     for leftover in [path for path in out.parent.iterdir() if path.name.startswith(mark)]:
+        if (leftover / FINISHED_MARK).exists():
+            progress.say(
+                f"'{leftover.name}' is what an earlier run finished and could not rename to '{out.name}'; it stays: "
+                "rename or delete it yourself"
+            )
+            continue
         pid, _, created = leftover.name.rpartition(PARTIAL_MARK)[2].partition("-")
         if pid.isdigit() and created.isdigit() and not _alive(int(pid), int(created)):
             if remove_folder(leftover, patience_s=_LONGEST_PAUSE_S):

@@ -27,6 +27,8 @@ WATCHER_SHARE = 0.005
 """Of one core, what watching may take: a watcher looks less often where a look is dear."""
 CHILDREN_S = 1.0
 """Seconds between two looks for new child processes."""
+_FORKED = 0x40
+"""PF_FORKNOEXEC of the kernel's task flags (linux/sched.h): the process still runs the program of its parent."""
 
 
 def pause_s(watching_s: float, elapsed_s: float) -> float:
@@ -54,6 +56,17 @@ def child_pids(pid: int, proc: Path = PROC) -> list[int]:
     return found
 
 
+def borrows(pid: int, proc: Path = PROC) -> bool:
+    """Whether what the process holds may be its parent's: between vfork and exec it runs in that one's memory, which
+    would count twice. That takes milliseconds; one that a CHILDREN_S later still runs its parent's program was forked,
+    and has memory of its own."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        fields = (proc / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+        flags, started_s = int(fields[6]), int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return bool(flags & _FORKED) and time.clock_gettime(time.CLOCK_BOOTTIME) - started_s < CHILDREN_S
+    return False
+
+
 def is_watcher(pid: int) -> bool:
     """Whether that process runs this file."""
     with contextlib.suppress(OSError):
@@ -76,7 +89,7 @@ def watch(pid: int) -> None:
         if time.monotonic() - listed >= CHILDREN_S:
             listed = time.monotonic()
             with contextlib.suppress(OSError, ValueError):
-                children = [child for child in child_pids(pid) if not is_watcher(child)]
+                children = [child for child in child_pids(pid) if not is_watcher(child) and not borrows(child)]
         total = 0
         for one in (pid, *children):
             with contextlib.suppress(OSError, ValueError, IndexError):

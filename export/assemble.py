@@ -195,7 +195,8 @@ def _plan(
     types = {role: dtypes.resolve(dtype, model.stored) for role, model in models.items()}
     for role, model in models.items():
         doing = f"exporting the {role} '{model.name}' from {model.stored} to {types[role]}"
-        require_memory(BASE_BYTES + _anonymous_bytes(model, types[role], verify), doing)
+        anonymous, committed = _memory_bytes(model, types[role], verify)
+        require_memory(BASE_BYTES + anonymous, doing, BASE_BYTES + committed)
     need_bytes = sum(model.exported_bytes(types[role]) for role, model in models.items())
     if foresee is not None:
         need_bytes += foresee({role: (_foreseen(model, types[role]), model.folder) for role, model in models.items()})
@@ -214,12 +215,18 @@ def _require_fitting(models: dict[Role, Checkpoint], folders: dict[Role, Path], 
         require_shared(folders["target"], folders["draft"], target.name, draft.name)
 
 
-def _anonymous_bytes(model: Checkpoint, dtype: str, verify: bool) -> int:
-    """Weights that will be in memory rather than in a mapped file."""
+def _memory_bytes(model: Checkpoint, dtype: str, verify: bool) -> tuple[int, int]:
+    """(bytes of weights that will be in memory rather than in a mapped file; those with what Windows counts beside
+    them, because torch maps every safetensors file copy-on-write: see commit_limit.py).
+
+    PyTorch's model is gone when OpenVINO's is made, so of the two that --verify runs the larger counts.
+    """
     way = dtypes.route(model.stored, dtype)
     loaded = 0 if way.mapped and not model.pickled else model.weight_count * dtypes.BYTES[way.load]
-    verifying = int(model.weight_count * (dtypes.BYTES[dtype] + VERIFY_SHARE)) if verify else 0
-    return max(loaded, verifying)
+    widened = round(model.weight_count * VERIFY_SHARE) if verify else 0
+    arranged = model.weight_count * dtypes.BYTES[dtype] if verify else 0
+    mapped = 0 if model.pickled else sum(model.weights.values())
+    return max(loaded, arranged + widened), max(mapped + max(loaded, widened), arranged + widened)
 
 
 def _copy_index(model: Checkpoint, folder: Path) -> None:

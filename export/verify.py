@@ -8,6 +8,7 @@ f32 with nothing quantized on the way. What is left is what the export changed, 
 from __future__ import annotations
 
 import contextlib
+import gc
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,7 +85,9 @@ class Reference:
 def reference_of(checkpoint: Checkpoint, exported: Path, dtype: str, trust_remote_code: bool = False) -> Reference:
     """Run the texts, as the tokenizer in `exported` splits them, through PyTorch with weights of `dtype`."""
     prompts = _prompts(exported)
-    return Reference(checkpoint.name, prompts, torch_logits(checkpoint, prompts, dtype, trust_remote_code))
+    logits = torch_logits(checkpoint, prompts, dtype, trust_remote_code)
+    gc.collect()  # the model refers to itself, and Windows counts the files that it maps until it is gone
+    return Reference(checkpoint.name, prompts, logits)
 
 
 def hold(reference: Reference, folder: Path, precision: str) -> Verified:

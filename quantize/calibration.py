@@ -20,7 +20,7 @@ from edgespec.pair import Pair
 from edgespec.progress import Progress
 from edgespec.sampling import Sampling
 
-from .texts import FEWEST_TOKENS, WINDOW_TOKENS, Ask, Tokens, Windows, read_texts, windows
+from .texts import FEWEST_TOKENS, WINDOW_TOKENS, Ask, Tokens, Windows, cut, read_texts, windows
 
 SELF = "self"
 TOKENS = WINDOW_TOKENS
@@ -60,7 +60,8 @@ def text_of_target(
     that they follow its own distribution.
 
     The draft, where there is one, proposes; acceptance is exact, so it makes the text faster and does not change it.
-    A text that ends early is followed by the next: samples are joined and cut to length.
+    A text that ends early is followed by the next: samples are joined and cut to length, and each begins as the
+    tokenizer begins a text.
     """
     if not asks:
         raise EdgespecError("there is nothing to ask the target for its own text; give --dataset FILE")
@@ -83,8 +84,8 @@ def text_of_target(
                 turn += 1
     finally:
         engine.close()
-    samples = [tuple(stream[start : start + tokens]) for start in range(0, min(len(stream), wanted), tokens)]
-    kept = tuple(sample for sample in samples if len(sample) >= min(tokens, FEWEST_TOKENS))
+    samples, _ = cut(stream, tokenizer.start, tokens)
+    kept = tuple(sample for sample in samples[:count] if len(sample) >= min(tokens, FEWEST_TOKENS))
     return CalibrationText(SELF, Windows(kept, len(kept)))
 
 

@@ -69,7 +69,7 @@ def require_held_out(pair: Pair, asks: Sequence[Ask], source: Path | None) -> No
         return
     if source is None:
         raise EdgespecError(_NO_TEXT)
-    longest = max((len(tokens.encode(ask)) for ask in asks), default=0)
+    longest = max((len(tokens.read(ask)) for ask in asks), default=0)
     what = "the longest text of" if len(asks) > 1 else "the text of"
     raise EdgespecError(
         f"{what} '{source}' has {longest} tokens, and at least {FEWEST_TOKENS} in one text are needed to measure the "

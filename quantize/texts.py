@@ -1,7 +1,8 @@
 """Text to tokens: files that a user gives, prompts that a target is asked, and windows of equal length cut from them.
 
 Calibration and the measurement of cost take their text from here, so that both are bounded: a book is no single prompt,
-and a file of a million lines is not read by a model in full. What is taken is drawn by a seed.
+and a file of a million lines is not read by a model in full. What is taken is drawn by a seed. Which ids a text has is
+for edgespec/engine/reading.py to say: a window begins as what users ask begins.
 """
 
 from __future__ import annotations
@@ -58,28 +59,34 @@ class Tokens:
         self.start = start_ids(self._words)
         """What the tokenizer puts before a text, such as <bos>: without it Gemma and Llama 3 compute nonsense."""
 
-    def encode(self, ask: Ask) -> list[int]:
-        """Ids of what is asked, without what a text begins with; what a user says goes through the chat template, when
-        there is one."""
-        text = self._reading(ask).text
-        return [token for piece in _pieces(text) for token in self._words.encode(piece, special=False)]
+    def read(self, ask: Ask) -> list[int]:
+        """What the model reads when it is asked: what a user says goes through the chat template, when there is one; a
+        text that stands alone begins as the tokenizer begins one."""
+        reading = self._reading(ask)
+        pieces = _pieces(reading.text)
+        if len(pieces) == 1:
+            return reading.ids(self._words)
+        ids = [token for piece in pieces for token in self._words.encode(piece, special=False)]
+        return [*self._start_of(reading), *ids]
 
     def reach(self, ask: Ask, enough: int) -> bool:
-        """Whether a text has `enough` tokens; no more of it is read than that takes."""
-        if ask.chat:  # what a user says is short, and its template counts
-            return len(self.encode(ask)) >= enough
-        found = 0
-        for piece in _pieces(ask.text):
+        """Whether the model reads `enough` tokens of it; no more of a text is tokenized than that takes."""
+        reading = self._reading(ask)
+        if not reading.text:
+            return False
+        found = len(self._start_of(reading))
+        for piece in _pieces(reading.text):
             found += len(self._words.encode(piece, special=False))
             if found >= enough:
                 return True
         return False
 
     def prompt(self, ask: Ask, most: int) -> list[int]:
-        """What the model reads when it is asked, at most the last `most` ids of it; a text begins as the tokenizer
-        begins one, cut or not."""
-        start = self.start if self._reading(ask).alone else ()
-        return [*start, *self.encode(ask)[-max(1, most - len(start)) :]]
+        """The same, at most the last `most` ids of it; cut or not, it begins as it began."""
+        return _end(self.read(ask), self.start, most)
+
+    def _start_of(self, reading: Reading) -> tuple[int, ...]:
+        return self.start if reading.alone else ()
 
     def _reading(self, ask: Ask) -> Reading:
         if ask.chat and self._words.has_chat_template:
@@ -93,37 +100,59 @@ def windows(
     """At most `count` windows of at most `length` tokens, drawn by `seed`; None where no text has two tokens.
 
     A long text is cut, and each window begins as the tokenizer begins a text. What a user says in a chat stays whole
-    in its template: only the end of it is kept. joined: short texts are put together until they fill windows.
+    in its template, if there is one: only the end of it is kept, behind what it began with. joined: short texts are put
+    together until they fill windows.
     """
     draw = random.Random(seed)
     found: list[tuple[int, ...]] = []
     rest: list[int] = []
     for ask in draw.sample(list(asks), len(asks)):
-        ids = tokens.encode(ask)
+        ids = tokens.read(ask)
         if joined:
             rest += ids
-            cut, rest = _cut(rest, tokens.start, length, whole=True)
-            found += cut
+            whole, rest = cut(rest, tokens.start, length, whole=True)
+            found += whole
         elif ask.chat:
-            found.append(tuple(ids[-length:]))
+            found.append(tuple(_end(ids, tokens.start, length)))
         else:
-            found += _cut(ids, tokens.start, length)[0]
+            found += cut(ids, tokens.start, length)[0]
         if len(found) >= _POOL * count:
             break
     if rest and not found:
-        found = _cut(rest, tokens.start, length)[0]
+        found = cut(rest, tokens.start, length)[0]
     found = [window for window in found if len(window) > 1]
     usable = [window for window in found if len(window) >= FEWEST_TOKENS] or found
     return Windows(tuple(draw.sample(usable, min(count, len(usable)))), len(usable)) if usable else None
 
 
-def _cut(
+def cut(
     ids: list[int], start: Sequence[int], length: int, whole: bool = False
 ) -> tuple[list[tuple[int, ...]], list[int]]:
-    """Windows that begin with `start`, and the ids that are left over. whole: only windows of full length."""
-    own = length - len(start)
-    end = len(ids) - len(ids) % own if whole else len(ids)
-    return [(*start, *ids[at : min(at + own, end)]) for at in range(0, end, own)], ids[end:]
+    """Windows of `length` ids that begin with `start`, which is put before those that do not begin so by themselves;
+    and the ids that are left over. whole: only windows of full length."""
+    made: list[tuple[int, ...]] = []
+    at = 0
+    while at < len(ids):
+        begin = _lacking(ids[at:], start)
+        end = at + length - len(begin)
+        if whole and end > len(ids):
+            break
+        made.append((*begin, *ids[at:end]))
+        at = end
+    return made, ids[at:]
+
+
+def _end(ids: list[int], start: Sequence[int], most: int) -> list[int]:
+    """The last `most` ids, of which the first are `start` where it is what all began with."""
+    if len(ids) <= most:
+        return ids
+    begin = () if _lacking(ids, start) else start
+    return [*begin, *ids[-max(1, most - len(begin)) :]]
+
+
+def _lacking(ids: Sequence[int], start: Sequence[int]) -> Sequence[int]:
+    """What has to stand before `ids`, for them to begin with `start`."""
+    return () if list(ids[: len(start)]) == list(start) else start
 
 
 def _pieces(text: str) -> list[str]:

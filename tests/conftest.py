@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tiny_checkpoint import make_checkpoint
 
 from edgespec.pair import REQUIRED_FILES, Manifest, ModelRecord, Pair, Source, record_files, write_manifest
@@ -22,6 +23,9 @@ from edgespec.signals import keeping_signal_stack
 if TYPE_CHECKING:
     from edgespec.plan import Walks
 
+
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")  # how fast the machine is, and who else runs on it, is no property of the code
 
 TWIN_VOCAB = 16_000
 TEMPLATE = (

@@ -134,7 +134,7 @@ def live(
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120  # of a hang: whatever is waited for takes milliseconds
     while not condition():
         assert time.monotonic() < deadline, "it never came about"
         time.sleep(0.002)

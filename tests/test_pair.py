@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgespec.errors import EdgespecError
-from edgespec.pair import MANIFEST, REQUIRED_FILES, Pair
+from edgespec.pair import MANIFEST, REQUIRED_FILES, Pair, read_manifest, record_files, write_manifest
 
 
 @pytest.fixture
@@ -73,13 +73,44 @@ def test_a_manifest_of_another_schema_or_shape(copy: Path) -> None:
         Pair.open(copy)
 
 
-@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "C:evil", "..\\evil", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", ".", "..", "../evil", "/etc/evil", "//server/share/evil", "a/../../evil", "a/./b", "a//b", "a/"),
+        *("C:evil", "C:/evil", "C:\\evil", "..\\evil", "\\\\server\\share", "\\\\?\\C:\\evil", "a/b:stream", "~:"),
+        *(
+            ".. /evil",
+            "... ",
+            "a./b",
+            "a /b",
+            "config.json.",
+            "nul",
+            "NUL.txt",
+            "a/Com1",
+            "aux .json",
+            "a\0b",
+            "a\nb",
+            "*",
+        ),
+    ],
+)
 def test_a_manifest_names_no_file_outside_its_model(copy: Path, name: str) -> None:
     manifest = json.loads((copy / MANIFEST).read_text(encoding="utf-8"))
     manifest["target"]["files"][name] = {"bytes": 1, "sha256": "0" * 64}
     (copy / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(EdgespecError, match=r"target\.files: .* is no file in the model's folder"):
         Pair.open(copy)
+
+
+@pytest.mark.parametrize(
+    "name", ["merges.txt", ".hidden", "a/b/c.bin", "..a", "a..b", "~a", "console.json", "ü 日本.txt"]
+)
+def test_a_manifest_may_name_any_other(copy: Path, name: str) -> None:
+    (copy / "target" / name).parent.mkdir(parents=True, exist_ok=True)
+    (copy / "target" / name).write_text("more", encoding="utf-8")
+    record = {"target": read_manifest(copy).target.model_copy(update={"files": record_files(copy / "target")})}
+    write_manifest(copy, read_manifest(copy).model_copy(update=record))
+    assert name in Pair.open(copy).manifest.target.files
 
 
 def test_a_manifest_cannot_leave_files_out(copy: Path) -> None:

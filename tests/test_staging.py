@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import shutil
 import weakref
 from collections import namedtuple
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import psutil
@@ -88,6 +89,24 @@ def test_what_goes_elsewhere_on_the_same_disk_adds_up(tmp_path: Path, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.fixture(autouse=True)
+def light_collections() -> Iterator[None]:
+    """Every try collects garbage: of what a test made, and not of all that other tests have imported before."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+class Listener(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self, said: list[str]) -> None:
+        self._said = said
+
+    def say(self, message: str) -> None:
+        self._said.append(message)
+
+
 class Windows:
     """Renames and removals that fail so many times, as on Windows while a file in the folder is open.
 
@@ -121,15 +140,68 @@ def test_a_rename_that_is_refused_for_a_moment_is_tried_again(tmp_path: Path, mo
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_rename_that_is_refused_to_the_end_is_a_sentence_and_leaves_nothing(
+def test_what_was_finished_outlives_a_rename_that_is_refused_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    windows = Windows(monkeypatch, renames=10**9)
+    says = (
+        r"'out' is finished, and nothing of it is lost, but the folder could not be renamed for 15 s \(The process "
+        r"cannot access the file\): another program holds a file in '(.*)' open, .*rename that folder to 'out'"
+    )
+    with pytest.raises(EdgespecError, match=says) as refused, staged_directory(tmp_path / "out") as building:
+        (building / "file").write_text("an hour's work")
+    assert staging.PATIENCE_S <= windows.clock <= staging.PATIENCE_S + 1
+    assert list(tmp_path.iterdir()) == [building] and f"'{building}'" in str(refused.value)
+    assert [path.name for path in files_below(building)] == ["file"]  # the mark is no part of it
+    windows.renames = 0
+    dead = building.rename(tmp_path / f".out{PARTIAL_MARK}999999999-1")  # its process has ended since
+    with staged_directory(tmp_path / "out", progress=Listener(said)):
+        pass
+    assert (dead / "file").read_text() == "an hour's work"
+    assert said == [
+        f"'{dead.name}' is what an earlier run finished and could not rename to 'out'; it stays: rename or delete it "
+        "yourself"
+    ]
+
+
+def test_a_process_that_kept_what_it_finished_does_not_build_over_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     windows = Windows(monkeypatch, renames=10**9)
-    says = r"could not be renamed to 'out' for 15 s \(The process cannot access the file\): another program has a file"
+    with pytest.raises(EdgespecError, match="is finished"), staged_directory(tmp_path / "out") as building:
+        (building / "file").write_text("an hour's work")
+    windows.renames = 0
+    says = "exists already: another call in this program builds 'out', or an earlier one could not rename or remove it"
     with pytest.raises(EdgespecError, match=says), staged_directory(tmp_path / "out"):
+        pytest.fail("the block must not run")
+    assert (building / "file").read_text() == "an hour's work"
+
+
+def test_a_part_of_a_larger_work_is_not_said_to_be_kept_when_that_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Windows(monkeypatch, renames=10**9)
+    says = r"could not be renamed to 'part' for 15 s \(The process cannot access the file\): another program has a file"
+    refusal = pytest.raises(EdgespecError, match=says)
+    with refusal, staged_directory(tmp_path / "out") as building, staged_directory(building / "part"):
         pass
-    assert staging.PATIENCE_S <= windows.clock <= staging.PATIENCE_S + 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scratch_folder_that_is_held_to_the_end_makes_no_failure_of_what_went_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    windows = Windows(monkeypatch, removals=10**9)
+    with staged_directory(tmp_path / "out", progress=Listener(said)) as building:
+        (building / f"{SCRATCH_MARK}logits").mkdir()
+        (building / "file").write_text("content")
+    assert (tmp_path / "out" / "file").read_text() == "content"
+    assert said == [
+        f"'{SCRATCH_MARK}logits' in the output is held open and stays; it belongs to nothing, delete it later"
+    ]
+    assert staging.PATIENCE_S <= windows.clock <= staging.PATIENCE_S + 1
 
 
 def test_another_failure_of_a_rename_is_no_matter_of_patience(tmp_path: Path) -> None:
@@ -149,7 +221,7 @@ def test_a_scratch_folder_is_removed_with_patience(tmp_path: Path, monkeypatch: 
     assert not remove_folder(scratch)
 
 
-def test_models_of_a_run_that_failed_arelet_go_before_its_folder_is_removed(
+def test_models_of_a_run_that_failed_are_let_go_before_its_folder_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failed run's frames hold its models, and these its files, as long as the error is on its way up."""
@@ -182,13 +254,9 @@ def _remove_unless(held: Collection[object], remove: Callable[[Path], object], f
 def test_a_folder_that_stays_open_is_named_and_the_failure_stays_what_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Listener(Silent):
-        def say(self, message: str) -> None:
-            said.append(message)
-
     said: list[str] = []
     Windows(monkeypatch, removals=10**9)
-    with pytest.raises(ValueError, match="it failed"), staged_directory(tmp_path / "out", progress=Listener()):
+    with pytest.raises(ValueError, match="it failed"), staged_directory(tmp_path / "out", progress=Listener(said)):
         raise ValueError("it failed")
     (left,) = tmp_path.iterdir()
     assert said == [f"'{left}' is held open and stays; the next run to 'out' deletes it"]
@@ -224,15 +292,11 @@ def test_leftovers_of_a_name_that_means_something_to_glob_go_too(tmp_path: Path)
 
 
 def test_a_leftover_that_stays_is_not_called_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Listener(Silent):
-        def say(self, message: str) -> None:
-            said.append(message)
-
     said: list[str] = []
     leftover = tmp_path / ".out.edgespec-partial-999999999-1"
     leftover.mkdir()
     monkeypatch.setattr("edgespec.staging.shutil.rmtree", lambda *_, **__: None)  # as where a file in it is open
-    assert remove_abandoned(tmp_path / "out", Listener()) == []
+    assert remove_abandoned(tmp_path / "out", Listener(said)) == []
     assert said == [f"'{leftover.name}', left by a run that was killed, cannot be removed; delete it yourself"]
 
 
@@ -250,7 +314,7 @@ def test_an_atomic_write_keeps_the_old_file_when_it_fails(tmp_path: Path, monkey
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_error_that_is_its_own_cause_in_the_end_islet_go_of() -> None:
+def test_an_error_that_is_its_own_cause_in_the_end_is_let_go_of() -> None:
     first, second = ValueError("first"), ValueError("second")
     first.__cause__, second.__cause__ = second, first
     staging.let_go(first)

@@ -15,7 +15,7 @@ from ..errors import EdgespecError
 from ..pair import Made, ModelRecord, Pair, Role, write_manifest
 from ..resources import PeakMemory
 from ..stages import load_stage
-from ..staging import replace, require_absent, require_folder, staged_directory
+from ..staging import SCRATCH_MARK, remove_folder, replace, require_absent, require_folder, staged_directory
 
 
 def run(
@@ -99,20 +99,20 @@ def _export_compressed(
 
     references: dict[Role, Any] = {}  # what PyTorch computes, with --verify
     with PeakMemory() as peak, staged_directory(output, progress=terminal) as staged:
-        whole = export.export_pair(target, draft, staged / "whole", foresee=foresee, references=references, **options)
-        quantize.quantize_pair(whole.root, staged / "small", whole=True, progress=terminal, **formats)
-        made = Pair.open(staged / "small", verify=False).manifest
+        uncompressed, small = staged / f"{SCRATCH_MARK}whole", staged / f"{SCRATCH_MARK}small"
+        export.export_pair(target, draft, uncompressed, foresee=foresee, references=references, **options)
+        quantize.quantize_pair(uncompressed, small, whole=True, progress=terminal, **formats)
+        made = Pair.open(small, verify=False).manifest
         gc.collect()  # Windows removes no file that a model of quantize's still maps
         verified: dict[Role, Any] = {}
         for role, reference in references.items():
             record = {"target": made.target, "draft": made.draft}[role]
             if record is not None:
                 with terminal.task(f"comparing the compressed {role} with PyTorch"):
-                    verified[role] = asdict(export.hold(reference, staged / "small" / role, record.precision))
-        whole.delete()
-        for path in sorted((staged / "small").iterdir(), key=lambda path: path.is_file()):
+                    verified[role] = asdict(export.hold(reference, small / role, record.precision))
+        remove_folder(uncompressed)  # what is held open is tried again at the end, and then told of
+        for path in sorted(small.iterdir(), key=lambda path: path.is_file()):
             replace(path, staged / path.name)  # the manifest last
-        (staged / "small").rmdir()
         step = _as_one(made.made, formats, time.perf_counter() - started, peak)
         if verified:
             step = step.model_copy(update={"checks": step.checks | {"verify_compressed": verified}})

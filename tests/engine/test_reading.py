@@ -5,6 +5,7 @@ The pair's tokenizer begins a text that stands alone with a BOS, and its chat te
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,12 @@ from edgespec.engine.genai import GenaiEngine
 from edgespec.engine.native import NativeEngine
 from edgespec.engine.reading import Reading, start_ids
 from edgespec.engine.step import Generation
-from edgespec.quantize.texts import Ask, Tokens
+from edgespec.errors import EdgespecError
+from edgespec.progress import SILENT
+from edgespec.quantize import cost
+from edgespec.quantize.calibration import text_of_target
+from edgespec.quantize.texts import Ask, Tokens, Windows, read_texts, windows
+from edgespec.runtime.text import Words
 from edgespec.settings import EXACT
 
 BOS = 1
@@ -132,3 +138,38 @@ def test_calibration_that_the_target_writes(beginning_pair: Pair, expected: Ids)
     assert tokens.prompt(Ask(RAW.text, chat=False), 100) == expected["raw"]
     assert tokens.prompt(Ask(CHAT.text, chat=True), 100) == expected["chat"]
     assert tokens.prompt(Ask(RAW.text, chat=False), 5) == [BOS, *expected["raw"][-4:]], "cut, it begins like a text"
+    assert tokens.prompt(Ask(CHAT.text, chat=True), 5) == [BOS, *expected["chat"][-4:]], "and so does a chat"
+    text = text_of_target(beginning_pair, [Ask(RAW.text, chat=False)], count=3, tokens=24, seed=0, progress=SILENT)
+    assert [len(window) for window in text.windows.ids] == [24] * 3
+    assert {window[0] for window in text.windows.ids} == {BOS}
+
+
+def test_text_that_compression_is_calibrated_or_measured_with(
+    beginning_checkpoint: Path, beginning_pair: Pair, expected: Ids, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a pair with a chat template, and of one without: there, what a user says is a text that stands alone."""
+    from edgespec.train.generate.prompts import Prompt as Asked
+    from edgespec.train.generate.prompts import encode
+    from edgespec.train.models import load_tokenizer
+
+    raw, chat = Ask(RAW.text, chat=False), Ask(CHAT.text, chat=True)
+    tokens, theirs = Tokens(beginning_pair.target), load_tokenizer(beginning_checkpoint)
+    assert [tokens.read(raw), tokens.read(chat)] == [expected["raw"], expected["chat"]]
+    assert [encode(Asked(ask.text, ask.chat), theirs) for ask in (raw, chat)] == [expected["raw"], expected["chat"]]
+    assert tokens.read(Ask("", chat=False)) == [] and not tokens.reach(Ask("", chat=False), 1)
+    for ask, ids in ((raw, expected["raw"]), (chat, expected["chat"])):
+        assert tokens.reach(ask, len(ids)) and not tokens.reach(ask, len(ids) + 1), "what it begins with counts"
+        assert windows(tokens, [ask], 1, 256, 0) == Windows((tuple(ids),), 1)
+
+    said = tmp_path / "said.jsonl"
+    said.write_text(json.dumps({"turns": [RAW.text]}) + "\n")
+    monkeypatch.setattr(Words, "has_chat_template", False)
+    tokens = Tokens(beginning_pair.target)
+    (ask,) = read_texts(said)
+    assert ask.chat and tokens.read(ask) == expected["raw"] == tokens.prompt(ask, 100)
+    assert windows(tokens, [ask], 1, 256, 0) == Windows((tuple(expected["raw"]),), 1)
+    monkeypatch.setattr(cost, "FEWEST_TOKENS", len(expected["raw"]))
+    cost.require_held_out(beginning_pair, [ask], said)
+    monkeypatch.setattr(cost, "FEWEST_TOKENS", len(expected["raw"]) + 1)
+    with pytest.raises(EdgespecError, match=f"said.jsonl' has {len(expected['raw'])} tokens, and at least"):
+        cost.require_held_out(beginning_pair, [ask], said)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from edgespec import resources
 from edgespec.errors import EdgespecError
-from edgespec.export import convert, export_pair
-from edgespec.export.checkpoint import open_checkpoint
+from edgespec.export import assemble, convert, export_pair
+from edgespec.export.checkpoint import Checkpoint, open_checkpoint
 from edgespec.export.dtypes import Route, resolve, route
 from edgespec.export.verify import ir_logits
 from edgespec.export.weights import stored
@@ -94,7 +96,6 @@ def test_memory_is_asked_for_where_torch_converts(
     tmp_path: Path, bf16_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, says: str | None
 ) -> None:
     """As a checkpoint of 800 M weights would: mapped, it fits 2 GB; as f32 in memory it does not."""
-    from edgespec.export.checkpoint import Checkpoint
 
     def start(*_: object) -> None:
         raise EdgespecError("the conversion started")
@@ -104,6 +105,45 @@ def test_memory_is_asked_for_where_torch_converts(
     monkeypatch.setattr(convert, "convert", start)
     with pytest.raises(EdgespecError, match=says or "the conversion started"):
         export_pair(bf16_checkpoint, None, tmp_path / "pair", dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("options", "committed"),
+    [
+        ({}, 1.6),  # the files, mapped
+        ({"dtype": "fp32"}, 1.6 + 3.2),  # beside them, what torch converts
+        ({"verify": True}, 1.6 + 0.32),  # first PyTorch's, with its largest module widened, then OpenVINO's
+        ({"dtype": "fp32", "verify": True}, 1.6 + 3.2),
+        ({"allow_pickle": True}, 1.6),  # read, not mapped
+    ],
+)
+def test_what_windows_counts_of_mapped_files_is_asked_for(
+    tmp_path: Path,
+    bf16_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    committed: float,
+) -> None:
+    """Of the same 800 M weights in bf16 that are mapped, 1.6 GB: whatever else is in memory comes on top."""
+    asked: list[tuple[int, int]] = []
+
+    def refuse(need_bytes: int, _: str, committed_bytes: int) -> None:
+        asked.append((need_bytes - assemble.BASE_BYTES, committed_bytes - assemble.BASE_BYTES))
+        raise EdgespecError("enough was seen")
+
+    pickled = options.get("allow_pickle", False)
+    file = "pytorch_model.bin" if pickled else "model.safetensors"
+    monkeypatch.setattr(assemble, "require_memory", refuse)
+    monkeypatch.setattr(Checkpoint, "weight_count", property(lambda _: 800_000_000))
+    monkeypatch.setattr(
+        assemble, "open_checkpoint", lambda *_, **__: replace(known, weights={file: 1_600_000_000}, numbers=None)
+    )
+    known = replace(open_checkpoint(str(bf16_checkpoint)), config={"dtype": "bfloat16", "vocab_size": 320})
+    with pytest.raises(EdgespecError, match="enough was seen"):
+        export_pair(bf16_checkpoint, None, tmp_path / "pair", **options)
+    ((need, counted),) = asked
+    assert counted == pytest.approx(committed * 1e9)
+    assert counted >= need
 
 
 def test_weights_that_the_files_lack_are_not_made_up(tmp_path: Path, bf16_checkpoint: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgespec import resources
+from edgespec import resources, staging
 from edgespec.commands.export import run
 from edgespec.errors import EdgespecError
 from edgespec.export import assemble
@@ -37,6 +39,33 @@ def test_export_goes_straight_to_compressed_weights(
     assert {"nncf", "optimum-intel"} <= set(made.versions)
     assert made.checks["tokenizer"]["draft"]["differences"] == []
     assert made.peak_anonymous_bytes == document["peak_anonymous_bytes"]
+
+
+def test_an_uncompressed_pair_that_is_held_open_does_not_cost_the_compressed_one(
+    tmp_path: Path,
+    tiny_target_checkpoint: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on Windows, while a virus scanner reads what was just exported."""
+    patiently, remove = staging._patiently, shutil.rmtree
+
+    def held(folder: Path, **options: Any) -> None:
+        if str(folder).endswith("whole"):
+            raise PermissionError(errno.EACCES, "The process cannot access the file")
+        remove(folder, **options)
+
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(shutil, "rmtree", held)
+    monkeypatch.setattr(staging, "_patiently", lambda act, _, refusal: patiently(act, 0.0, refusal))
+    run(str(tiny_target_checkpoint), tmp_path / "pair", weights="int8")
+    said = " ".join(capfd.readouterr().err.split())
+    assert "whole' in the output is held open and stays; it belongs to nothing, delete it later" in said
+    pair = Pair.open(tmp_path / "pair")
+    assert pair.manifest.target.precision == "int8_asym"
+    left = [path.name for path in pair.root.iterdir() if path.name not in ("target", "edgespec.json")]
+    assert left == [f"{staging.SCRATCH_MARK}whole"]
+    assert [path.name for path in tmp_path.iterdir()] == ["pair"]
 
 
 @pytest.mark.parametrize(

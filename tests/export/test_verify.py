@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import openvino as ov
+import psutil
 import pytest
 import torch
 from exported_families import make_family
@@ -131,6 +133,17 @@ def test_an_export_that_computes_something_else_is_refused_with_the_figures_and_
     assert hold(reference, source, precision).relative < BOUNDS[dtype].relative
     with pytest.raises(EdgespecError, match=says):
         hold(reference, damaged(source, tmp_path / "model", damage), precision)
+
+
+def test_what_pytorch_mapped_is_let_go_before_openvino_runs(tiny_pair: Path, tiny_target_checkpoint: Path) -> None:
+    """Windows counts a file that is mapped copy-on-write as memory until it is let go."""
+    gc.disable()
+    try:
+        reference_of(open_checkpoint(str(tiny_target_checkpoint)), tiny_pair / "target", "fp16")
+        mapped = [one.path for one in psutil.Process().memory_maps()]
+    finally:
+        gc.enable()
+    assert not [path for path in mapped if Path(path).is_relative_to(tiny_target_checkpoint)]
 
 
 def test_a_refused_verification_leaves_nothing_behind(

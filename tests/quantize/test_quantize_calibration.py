@@ -24,7 +24,7 @@ def test_a_file_is_cut_into_samples(tmp_path: Path, tiny_pair: Path) -> None:
     path.write_text(PYTHON)
     pair = Pair.open(tiny_pair)
     text = text_of_file(pair, path, count=3, tokens=64, seed=0)
-    ids = Tokens(pair.target).encode(Ask(PYTHON, chat=False))
+    ids = Tokens(pair.target).read(Ask(PYTHON, chat=False))
     all_ = [tuple(ids[start : start + 64]) for start in range(0, len(ids) - 63, 64)]
     assert set(text.windows.ids) <= set(all_)
     assert text.windows.ids != text_of_file(pair, path, count=3, tokens=64, seed=1).windows.ids

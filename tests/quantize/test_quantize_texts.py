@@ -13,16 +13,24 @@ from edgespec.quantize.texts import Tokens, Windows, read_texts, windows
 
 
 class Letters:
-    """A tokenizer of one token a character, that begins texts with token 0."""
+    """A tokenizer of one token a character, that begins texts with token 0. Its chat template brings a 7."""
 
     start = (0,)
 
-    def encode(self, ask: Ask) -> list[int]:
-        return [ord(letter) for letter in ask.text]
+    def __init__(self, template: str | None = chr(7)) -> None:
+        self._template = template
+
+    def read(self, ask: Ask) -> list[int]:
+        ids = [ord(letter) for letter in ask.text]
+        if not ids:
+            return []
+        return [ord(self._template), *ids] if ask.chat and self._template is not None else [0, *ids]
 
 
-def cut(asks: list[Ask], count: int, length: int, seed: int = 0, joined: bool = False) -> Windows:
-    found = windows(Letters(), asks, count, length, seed, joined)  # type: ignore[arg-type]
+def cut(
+    asks: list[Ask], count: int, length: int, seed: int = 0, joined: bool = False, tokens: Letters | None = None
+) -> Windows:
+    found = windows(tokens or Letters(), asks, count, length, seed, joined)  # type: ignore[arg-type]
     assert found is not None
     return found
 
@@ -54,9 +62,26 @@ def test_short_texts_are_joined_where_that_is_asked() -> None:
     assert [len(window) for window in cut([Ask("abc", False)], count=9, length=64, joined=True).ids] == [4]
 
 
+def test_joined_texts_begin_as_they_begin_alone_and_so_does_every_window() -> None:
+    asks = [Ask("a" * 30, chat=False)] * 4
+    found = cut(asks, count=9, length=41, joined=True).ids
+    a = [ord("a")]
+    assert set(found) == {(0, *a * 30, 0, *a * 9), (0, *a * 21, 0, *a * 18), (0, *a * 12, 0, *a * 27)}
+    found = cut([Ask("a" * 30, chat=True)] * 2, count=9, length=31, joined=True).ids
+    assert set(found) == {(0, 7, *a * 29), (0, *a, 7, *a * 28)}
+
+
 def test_a_chat_turn_stays_in_its_template() -> None:
     (window,) = cut([Ask("x" * 90 + "y" * 10, chat=True)], count=4, length=40).ids
     assert window == (*[ord("x")] * 30, *[ord("y")] * 10)
+
+
+@pytest.mark.parametrize("template", [None, chr(0)], ids=["no template", "a template that begins a text itself"])
+def test_a_chat_turn_begins_like_a_text_whether_it_is_cut_or_not(template: str | None) -> None:
+    tokens = Letters(template)
+    long, short = Ask("x" * 90 + "y" * 10, chat=True), Ask("x" * 33, chat=True)
+    found = cut([long, short], count=4, length=40, tokens=tokens).ids
+    assert set(found) == {(0, *[ord("x")] * 29, *[ord("y")] * 10), (0, *[ord("x")] * 33)}
 
 
 def test_text_of_no_tokens_gives_nothing() -> None:
@@ -67,14 +92,14 @@ def test_text_of_no_tokens_gives_nothing() -> None:
 def test_long_text_is_tokenized_in_pieces_that_end_with_lines(tiny_pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [f"for i in range({n}):\n    print(i, {n})\n" for n in range(40)]
     tokens = Tokens(tiny_pair / "target")
-    whole = tokens.encode(Ask("".join(lines), chat=False))
+    whole = tokens.read(Ask("".join(lines), chat=False))
     asked: list[str] = []
     encode = tokens._words.encode
     monkeypatch.setattr(
         tokens._words, "encode", lambda piece, special: (asked.append(piece), encode(piece, special=special))[1]
     )
     monkeypatch.setattr(texts, "_PIECE", 100)
-    in_pieces = tokens.encode(Ask("".join(lines), chat=False))
+    in_pieces = tokens.read(Ask("".join(lines), chat=False))
     assert "".join(asked) == "".join(lines)
     assert max(map(len, asked)) <= 100
     assert all(piece.endswith("\n") for piece in asked[:-1])

@@ -16,9 +16,12 @@ class Gate:
         self.opened = threading.Event()
         self.tokens: list[int] = []
         """What the answer held there had said."""
+        self.handed = 0
+        """How many of them were handed to who reads; the others come with the next step or at the end."""
 
     def hold(self, answering: Answering) -> None:
         self.tokens = list(answering.tokens)
+        self.handed = len(self.tokens) - sum(len(ids) for ids, _ in answering._unsent)
         self.reached.set()
         while not self.opened.wait(0.01) and not answering.job.cancelled:
             pass

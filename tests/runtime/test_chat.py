@@ -6,6 +6,7 @@ import _thread
 import io
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -128,13 +129,25 @@ def ctrl_c() -> Iterator[None]:
 
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_stops_the_answer_and_not_the_program(
-    pipeline: SpecPipeline, gate: Gate, capsys: pytest.CaptureFixture[str]
+    pipeline: SpecPipeline, gate: Gate, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Pressed while the next piece is waited for, whatever the pace: a Ctrl-C in the middle of printing one cuts it."""
     gate.step = 3
     talk = Conversation(pipeline.chat(raw=True), pipeline, Terminal(), {"max_new_tokens": 400}, show_draft=False)
+    printed_ids: queue.SimpleQueue[int] = queue.SimpleQueue()
+    show = talk._show
+
+    def show_and_count(piece: Piece) -> None:
+        show(piece)
+        printed_ids.put(len(piece.token_ids))
+
+    monkeypatch.setattr(talk, "_show", show_and_count)
 
     def interrupt() -> None:
         assert gate.reached.wait(60)
+        seen = 0
+        while seen < gate.handed:
+            seen += printed_ids.get(timeout=60)
         _thread.interrupt_main()
 
     pressing = threading.Thread(target=interrupt)

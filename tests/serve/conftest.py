@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from scripted_server import Live, live
 
 from edgespec.bundled import bundled_checkpoints
 from edgespec.serve import InTurn, Limits, Served
+
+
+@pytest.fixture(autouse=True)
+def patient() -> Iterator[None]:
+    """httpx waits five seconds where a call does not say, which a crowded machine takes: here a limit bounds a hang."""
+    default = inspect.signature(httpx.post).parameters["timeout"].default  # the one object behind all its functions
+    before = default.as_dict()
+    vars(default).update(dict.fromkeys(before, 120.0))
+    yield
+    vars(default).update(before)
 
 
 @pytest.fixture(scope="session")

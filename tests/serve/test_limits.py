@@ -106,6 +106,7 @@ def test_an_answer_that_takes_too_long_ends_and_its_slot_is_free() -> None:
         streamed = post(server, ASK | {"stream": True}).text.split("\n\n")
         assert json.loads(streamed[-2].removeprefix("data: "))["error"]["code"] == "answer_timeout"
         assert "data: [DONE]" not in streamed and backend.answers[-1].cancelled
+        server.service.limits = Limits()  # this one may take as long as this machine makes it
         backend.steps = 100
         assert post(server).status_code == 200
 
