@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from edgespec.progress import SILENT, Progress
 from edgespec.resources import require_memory
 
 from .cycle import draft_cycle, target_cycle
+from .drift import Drift, Place
 from .rows import Rows
 from .session import CHAINS, CONTEXT, LENGTHS, Machine, Passes, Runner
 from .step_model import Point, StepModel, Timed, compared, fitted
@@ -35,7 +36,8 @@ HELD_BACK = (
 )  # fmt: skip
 """(alpha, gamma), most telling first, since the last ones go where time is short."""
 FEWEST_HELD_BACK = 3
-ROUNDS = 2
+ROUNDS = 4
+"""At most, and fewer where time is short: a machine drifts less within a short round than within a long one."""
 _PLAIN_RUNS = 3
 """Of a round: at its beginning, in the middle and at its end, each behind a few timed passes."""
 LEAST_TOKENS, MOST_TOKENS = 24, 128
@@ -153,12 +155,12 @@ def schedule(passes: Passes, left_s: float) -> tuple[int, list[tuple[float, int]
     timed between them, never fewer than those that are fitted to and FEWEST_HELD_BACK others."""
     pass_s = passes.target[1]
     chains_s = sum(passes.target[n] for n in CHAINS) + sum(passes.draft[n - 1] for n in CHAINS if n > 1)
-    left_s -= ROUNDS * _PLAIN_RUNS * (PASSES * chains_s + _PROMPT_STEPS * pass_s)
-    for held_back in range(len(HELD_BACK), FEWEST_HELD_BACK - 1, -1):
+    timing_s = _PLAIN_RUNS * (PASSES * chains_s + _PROMPT_STEPS * pass_s)
+    for held_back, rounds in product(range(len(HELD_BACK), FEWEST_HELD_BACK - 1, -1), range(ROUNDS, 1, -1)):
         answers = _PLAIN_RUNS + 0.55 * (len(FIT_AT) + held_back)  # in answers of plain decoding
         prompts = _PROMPT_STEPS * (_PLAIN_RUNS + len(FIT_AT) + held_back)
-        tokens = int((left_s / ROUNDS / pass_s - prompts) / answers)
-        if tokens >= LEAST_TOKENS or held_back == FEWEST_HELD_BACK:
+        tokens = int(((left_s / rounds - timing_s) / pass_s - prompts) / answers)
+        if tokens >= LEAST_TOKENS:
             break
     return min(MOST_TOKENS, max(LEAST_TOKENS, tokens)), [*FIT_AT, *HELD_BACK[:held_back]]
 
@@ -204,7 +206,7 @@ class _Work:
             if ("schedule", key, chosen) not in rows:
                 with self.progress.task(f"timing passes of {request.target.name} and {spec.name}"):
                     self._time_passes(key, chosen, runner, 0, 0)
-                passes = _passes(rows.under("passes", key, chosen))
+                passes = Drift([]).passes(_passes(rows, key, chosen))
                 rows.add(("schedule", key, chosen), schedule(passes, max(0.0, until - self.clock())))
             self._decode(key, chosen, runner, until)
             rows.add(("done", key, chosen), True)
@@ -236,7 +238,7 @@ class _Work:
                             warm = True
                         if not gamma:
                             self._time_passes(key, chosen, runner, number, at)
-                        self.rows.add(row, asdict(replace(runner.run(walk, alpha, gamma), round=number)))
+                        self.rows.add(row, asdict(replace(runner.run(walk, alpha, gamma), round=number, place=at)))
                     task.advance()
 
     def _time_passes(self, key: str, chosen: str, runner: Runner, number: int, at: int) -> None:
@@ -246,16 +248,18 @@ class _Work:
             self.rows.add(row, asdict(runner.passes(LENGTHS if at == 0 else CHAINS)))
 
 
-def _passes(rows: Sequence[Mapping[str, Any]]) -> Passes:
-    """The medians over all that were timed."""
-    times: dict[str, dict[int, float]] = {}
-    for role in ("target", "draft"):
-        found: dict[int, list[float]] = {}
-        for row in rows:
-            for n, seconds in row[role].items():
-                found.setdefault(int(n), []).append(seconds)
-        times[role] = {n: median(found[n]) for n in sorted(found)}
-    return Passes(times["target"], times["draft"], median(row["wide"] for row in rows))
+def _passes(rows: Rows, key: str, chosen: str) -> dict[Place, Passes]:
+    return {
+        place: Passes(
+            *({int(n): seconds for n, seconds in row[role].items()} for role in ("target", "draft")), row["wide"]
+        )
+        for place, row in rows.places("passes", key, chosen).items()
+    }
+
+
+def _runs(rows: Rows, key: str, chosen: str) -> list[Timed]:
+    found = rows.places("run", key, chosen)
+    return [Timed(**{**row, "round": number, "place": at}) for (number, at), row in found.items()]
 
 
 def fitted_to(runs: Sequence[Timed]) -> list[Timed]:
@@ -265,7 +269,8 @@ def fitted_to(runs: Sequence[Timed]) -> list[Timed]:
 
 def _draft(spec: TwinSpec, chosen: str, rows: Rows) -> Draft:
     key = spec.folder_name
-    passes = _passes(rows.under("passes", key, chosen))
-    runs = [Timed(**row) for row in rows.under("run", key, chosen)]
+    runs = _runs(rows, key, chosen)
+    drift = Drift(runs)
+    passes, runs = drift.passes(_passes(rows, key, chosen)), [drift.run(run) for run in runs]
     model = fitted(StepModel(passes.target, passes.draft, passes.wide), fitted_to(runs))
     return Draft(spec, _weighed(rows.get(("weighed", key, chosen))), model, compared(model, runs, FIT_AT), runs)

@@ -41,6 +41,10 @@ class Rows:
         """Values whose key begins so, in the order they were measured."""
         return [value for key, value in self._found.items() if key[: len(start)] == start]
 
+    def places(self, *start: str | float | int) -> dict[tuple[int, int], Any]:
+        """The same by the two numbers that their keys end with."""
+        return {(int(key[-2]), int(key[-1])): value for key, value in self._found.items() if key[: len(start)] == start}
+
     def add(self, key: Key, value: Any) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         lines = (

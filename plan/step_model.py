@@ -111,7 +111,7 @@ class StepModel:
 @dataclass(frozen=True)
 class Timed:
     """A real run: steps after the prompt's, and their seconds. gamma 0: plain decoding; its alpha says nothing. Runs of
-    one round are near one another in time."""
+    one round are near one another in time, those at places next to one another nearest."""
 
     alpha: float
     gamma: int
@@ -119,6 +119,7 @@ class Timed:
     steps: int
     seconds: float
     round: int = 0
+    place: int = 0
 
 
 def beyond_passes(model: StepModel, runs: Iterable[Timed]) -> tuple[float | None, float | None]:

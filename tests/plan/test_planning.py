@@ -32,7 +32,7 @@ from edgespec.plan import (
     render_page,
     sentences,
 )
-from edgespec.plan.planning import FIT_AT, HELD_BACK, schedule
+from edgespec.plan.planning import FIT_AT, HELD_BACK, ROUNDS, schedule
 from edgespec.plan.session import LENGTHS, Passes
 from edgespec.plan.step_model import StepModel, Timed
 from edgespec.plan.store import TwinSpec
@@ -97,6 +97,33 @@ class Drifting(Scripted):
         if len(self.did) >= 5:
             return TRUE
         return replace(TRUE, target={n: s * (1.7 if n > 1 else 1.0) for n, s in TRUE.target.items()})
+
+
+class Slowing(Scripted):
+    """A machine that takes twice as long for everything at the end of a round as at its beginning."""
+
+    place = 0
+
+    def times(self) -> StepModel:
+        slow = 1 + self.place / 14
+        return replace(
+            TRUE,
+            target={n: slow * s for n, s in TRUE.target.items()},
+            draft={n: slow * s for n, s in TRUE.draft.items()},
+            overhead=slow * TRUE.overhead,
+            plain_overhead=slow * TRUE.plain_overhead,
+        )
+
+    def passes(self, lengths: Sequence[int]) -> Passes:
+        self._look()
+        return super().passes(lengths)
+
+    def run(self, walk: Walk, alpha: float, gamma: int) -> Timed:
+        self._look()
+        return super().run(walk, alpha, gamma)
+
+    def _look(self) -> None:
+        self.place = max(0, len(self.runs) - 1) % 15  # the first of all is the warm-up
 
 
 class Faster(Scripted):
@@ -186,13 +213,27 @@ def test_passes_are_timed_between_the_runs_so_that_a_machine_that_drifts_is_pred
     rows = rows_in(tmp_path / "out")
     found = measure(one, Store(tmp_path / "store"), fake_makers(ready_pair), machine, rows, clock=lambda: 0.0)
     (draft,) = found.drafts
-    assert machine.did.count("passes") == 6
+    assert machine.did.count("passes") == 3 * ROUNDS
     before_plain = [machine.did[at - 1] for at, did in enumerate(machine.did) if did == "plain"]
-    assert before_plain == ["passes", "plain", *["passes"] * 5]  # the second of all follows the warm-up
+    assert before_plain == ["passes", "plain", *["passes"] * (3 * ROUNDS - 1)]  # the second of all follows the warm-up
     assert draft.model.v(2) == pytest.approx(TRUE.v(2)) and draft.model.v(16) == pytest.approx(TRUE.v(16), rel=0.4)
     held = [point for point in draft.points if point.held_back]
     assert sum(abs(point.error) <= 0.1 for point in held) >= 9
     assert draft.model.overhead >= 0
+
+
+def test_a_machine_that_slows_down_is_read_off_its_plain_runs(
+    request_of: Request, ready_pair: Pair, tmp_path: Path
+) -> None:
+    one = replace(request_of, drafts=request_of.drafts[:1])
+    found = measure(
+        one, Store(tmp_path / "store"), fake_makers(ready_pair), Slowing(), rows_in(tmp_path / "out"),
+        clock=lambda: 0.0,
+    )  # fmt: skip
+    (draft,) = found.drafts
+    for n in (2, 4, 8):
+        assert draft.model.v(n) == pytest.approx(TRUE.v(n), rel=0.03)
+    assert max(abs(point.error) for point in draft.points) < 0.08
 
 
 def test_runs_that_no_overhead_explains_are_told(request_of: Request, ready_pair: Pair, tmp_path: Path) -> None:
