@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -136,7 +137,7 @@ async def ask(
             if status != 200:
                 heard.error = _complaint(await reply.aread())
             else:
-                async for line in reply.aiter_lines():
+                async for line in lines(reply.aiter_bytes()):
                     heard.take(line, clock)
                 if not heard.done and heard.error is None:
                     heard.error = "the stream ended in the middle"
@@ -164,6 +165,24 @@ async def ask(
         accepted=(usage.completion_tokens_details or _Details()).accepted_prediction_tokens,
         chunks=heard.chunks,
     )
+
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
+async def lines(parts: AsyncIterator[bytes]) -> AsyncIterator[str]:
+    """The lines of an event stream, as soon as each is whole. They end with LF, CR LF or CR (HTML standard, section
+    9.2.6) and nothing else: httpx's own end at U+2028 and its like too, which may stand in JSON as they are."""
+    rest, after_cr = b"", False
+    async for part in parts:
+        if after_cr and part:
+            part, after_cr = part.removeprefix(b"\n"), False
+        *whole, rest = _LINE_END.split(rest + part)
+        after_cr = after_cr or part.endswith(b"\r")
+        for line in whole:
+            yield line.decode("utf-8", "replace")
+    if rest:
+        yield rest.decode("utf-8", "replace")
 
 
 def _complaint(body: bytes) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
@@ -49,9 +50,11 @@ class Answering:
         self._stream = stream
         self._client = client
         self._asked_at = time.perf_counter()
+        self._deadline = math.inf
         self._status: int | None = None
         self._answer: Any = None
         self._stopped: ApiError | None = None
+        self._gone = False
 
     def stop(self, why: ApiError) -> None:
         """End the answer at its next step; `why` is what the client is told."""
@@ -65,8 +68,9 @@ class Answering:
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
+                self._gone = True
                 work.cancel()
-                with suppress(asyncio.CancelledError):
+                with suppress(asyncio.CancelledError, ClientGone):
                     await work
                 self._note("client_gone", None)
                 return
@@ -75,10 +79,17 @@ class Answering:
             except ClientGone as error:  # an answer that is left unfinished makes uvicorn close the connection
                 self._note("client_slow" if error.slow else "client_gone", None)
         finally:
+            self._gone = True
             gone.cancel()
             work.cancel()
 
     # ---- the work, cancelled when the client is gone ---------------------------------------------------------------
+
+    def _require_client(self) -> None:
+        """Raises ClientGone. A cancellation is not enough: before Python 3.12 `asyncio.wait_for` drops one that comes
+        just as what it waits for is done, and the answer would be written to its end for nobody."""
+        if self._gone:
+            raise ClientGone
 
     async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
         service = self._service
@@ -133,20 +144,24 @@ class Answering:
     async def _items(self) -> AsyncGenerator[Piece | Result, None]:
         """What the backend says, within the time an answer has."""
         service = self._service
+        self._require_client()
         if self._stopped is not None:
             raise self._stopped
+        self._deadline = time.perf_counter() + service.limits.answer_s
         answer = self._answer = service.backend.answer(self._ids, self._options)
-        deadline = time.perf_counter() + service.limits.answer_s
         first = True
         try:
             while True:
-                left = deadline - time.perf_counter()
+                left = self._deadline - time.perf_counter()
                 try:
-                    item = await asyncio.wait_for(answer.__anext__(), max(left, 0.001))
+                    if left <= 0:  # while a slow client was sent the last one; a piece that waits here is no excuse
+                        raise asyncio.TimeoutError
+                    item = await asyncio.wait_for(answer.__anext__(), left)
                 except asyncio.TimeoutError:
                     raise errors.too_long(service.limits.answer_s) from None
                 except StopAsyncIteration:
                     raise self._stopped or errors.closing() from None
+                self._require_client()
                 if isinstance(item, Result) and item.finish_reason == "cancelled":
                     raise self._stopped or errors.closing()
                 if first:
@@ -159,6 +174,8 @@ class Answering:
             await answer.aclose()
 
     async def _refuse(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
+        """The slot is free by now, so the time that the answer had is none of the refusal's."""
+        self._deadline = math.inf
         timed = self._timed(send)
         if self._status is None:
             self._status = error.status
@@ -168,11 +185,16 @@ class Answering:
             await timed(_body(event(error.document()), more=False))
 
     def _timed(self, send: Send) -> Send:
+        """Sends that end when the client takes nothing for send_s seconds, and with the time that the answer has: one
+        who reads a few bytes now and then holds a slot no longer than any other."""
+
         async def timed(message: Any) -> None:
+            left = min(self._service.limits.send_s, self._deadline - time.perf_counter())
             try:
-                await asyncio.wait_for(send(message), self._service.limits.send_s)
+                await asyncio.wait_for(send(message), max(left, 0.001))
             except asyncio.TimeoutError:
                 raise ClientGone(slow=True) from None
+            self._require_client()
 
         return timed
 

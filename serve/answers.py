@@ -101,10 +101,15 @@ def usage(result: Result) -> Document:
     }
 
 
+_ESCAPED = str.maketrans({mark: f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"})
+"""What JSON may hold as it is and Python's str.splitlines takes for the end of a line."""
+
+
 def event(document: Document | str) -> bytes:
-    """One server-sent event."""
+    """One server-sent event, whole for readers too that look for lines with str.splitlines, as httpx's do: by the
+    standard lines end with CR and LF alone, and those JSON escapes by itself."""
     text = document if isinstance(document, str) else json.dumps(document, ensure_ascii=False, allow_nan=False)
-    return f"data: {text}\n\n".encode()
+    return f"data: {text.translate(_ESCAPED)}\n\n".encode()
 
 
 DONE = event("[DONE]")

@@ -58,14 +58,22 @@ class Desk:
                     ticket.set_exception(closing())
         self._lines.clear()
 
-    async def _enter(self, client: str) -> None:
+    def require_place(self) -> None:
+        """Raises ApiError as `turn` would at once: for what is not worth doing for a request that is refused."""
         if self._closing:
             raise closing()
-        if self.running < self._slots and not self._lines:
+        if not self._free and self.waiting >= self._most:
+            raise busy(self._most, self._retry_s())
+
+    @property
+    def _free(self) -> bool:
+        return self.running < self._slots and not self._lines
+
+    async def _enter(self, client: str) -> None:
+        self.require_place()
+        if self._free:
             self.running += 1
             return
-        if self.waiting >= self._most:
-            raise busy(self._most, self._retry_s())
         ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lines.setdefault(client, deque()).append(ticket)
         try:

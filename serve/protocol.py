@@ -38,7 +38,8 @@ REFUSED = {
 
 NO_LOGPROBS = (
     "no log-probabilities are handed out, of an answer's tokens or of others, by any mode of this server: a step that "
-    "verifies a draft's tokens keeps which ones it took, not their distributions"
+    "verifies a draft's tokens keeps which ones it took, not their distributions, and modes that decode plainly are "
+    "held to the same, so that answers have the same fields in every mode"
 )
 """Of logprobs and top_logprobs, for the refusal and for /openapi.json."""
 

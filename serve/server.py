@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import signal
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -23,6 +26,9 @@ from .settings import Access, Limits, Served
 
 _FORCE_S = 2.0
 """Beyond the grace that answers have: what their last words may take to be sent."""
+
+_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+"""What ends a server: Ctrl-C, a service manager, Ctrl-Break or a closed console window."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -81,10 +87,26 @@ class Server(uvicorn.Server):
         self._service.drain()
         await super().shutdown(sockets)
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals begin the orderly end, and that is all they do. uvicorn's own raises them again when its loop has
+        ended, and a SIGTERM then ends the process before the models are closed."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {one: signal.signal(one, self.handle_exit) for one in _ENDING}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
     async def _loaded(self) -> None:
         try:
             await asyncio.to_thread(self._service.backend.wait_until_ready)
             self._on_ready()
+        except asyncio.CancelledError:  # the end came first
+            raise
         except BaseException as error:
             self.problem = error
             self.should_exit = True
@@ -100,10 +122,12 @@ def serve(
     limits: Limits,
     on_ready: Callable[[Backend], None] = lambda _: None,
 ) -> None:
-    """Serve until a signal comes (Ctrl-C, SIGTERM), then end in order.
+    """Serve until a signal comes (Ctrl-C, SIGTERM; on Windows Ctrl-Break too), then end in order and return, the
+    models closed. While they are closed, which may wait for a step or for loading, signals do what they do by default.
 
     backend: called first; it loads in the background, and until it has, /health and requests get 503. on_ready: called
-    on the event loop once it has. Raises EdgespecError when it cannot load.
+    on the event loop once it has. Raises EdgespecError when it cannot load, KeyboardInterrupt when a second Ctrl-C cut
+    answers short.
     """
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     opened = backend()
@@ -113,6 +137,8 @@ def serve(
         server.run([listening])
         if server.problem is not None:
             raise server.problem
+        if server.force_exit:
+            raise KeyboardInterrupt
     finally:
         listening.close()
         opened.close()

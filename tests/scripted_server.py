@@ -23,7 +23,7 @@ METRICS = Metrics(
 
 
 class ScriptedAnswer:
-    """Says "a" a step, `options["max_new_tokens"]` times, while the backend's gate is open."""
+    """Says the backend's text a step, `options["max_new_tokens"]` times, while the backend's gate is open."""
 
     def __init__(self, backend: ScriptedBackend, prompt: str, options: Options) -> None:
         self._backend = backend
@@ -48,10 +48,11 @@ class ScriptedAnswer:
             self.cancelled = True
             raise
         if self.cancelled or self._said == self._left:
-            return Result("a" * self._said, [1] * self._said, "cancelled" if self.cancelled else "length", METRICS)
+            text = self._backend.text * self._said
+            return Result(text, [1] * self._said, "cancelled" if self.cancelled else "length", METRICS)
         self._said += 1
         self._backend.computed += 1
-        return Piece("a", (1,), (self._said % 2 == 0,))
+        return Piece(self._backend.text, (1,), (self._said % 2 == 0,))
 
     async def aclose(self) -> None:
         self.cancelled = True
@@ -59,10 +60,11 @@ class ScriptedAnswer:
 
 @dataclass
 class ScriptedBackend:
-    """steps: how far every answer may go. computed: steps that were taken, by all. special: of each
-    prompt, whether it was encoded with what a tokenizer adds by itself."""
+    """text: what a step says. steps: how far every answer may go. computed: steps that were taken, by all. special: of
+    each prompt, whether it was encoded with what a tokenizer adds by itself."""
 
     slots: int = 1
+    text: str = "a"
     steps: int = 1_000_000
     refused: Mapping[str, str] = field(default_factory=dict)
     ready: bool = True
@@ -76,6 +78,8 @@ class ScriptedBackend:
         pass
 
     def encode(self, text: str, *, special: bool) -> list[int]:
+        if text.startswith("explode"):
+            raise RuntimeError(f"it was about {text}")
         self.special.append(special)
         return [ord(character) for character in text]
 
@@ -133,8 +137,9 @@ def live(
         server.stop()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120  # of a hang: whatever is waited for takes milliseconds
+def until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """seconds: of a hang; whatever is waited for takes milliseconds."""
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came about"
         time.sleep(0.002)

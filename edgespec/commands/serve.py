@@ -56,7 +56,8 @@ def run(
 ) -> None:
     """An OpenAI-compatible server over a pair, and a page to try it with; Ctrl-C ends it.
 
-    Clients use http://127.0.0.1:8000/v1 as their base URL and the pair's name as model.
+    Clients use http://127.0.0.1:8000/v1 as their base URL and the pair's name as model. Ctrl-C and SIGTERM let answers
+    finish (--grace) and close the models; the exit code is 0 then, 130 when a second Ctrl-C cut that short.
     """
     from ..pair import read_manifest
 
@@ -92,6 +93,7 @@ def run(
 
     terminal.say(f"loading '{served.name}', {url}")
     stage.serve(backend, pair, listening, served=served, access=access, limits=limits, on_ready=ready)
+    terminal.say(f"'{served.name}' has ended")
 
 
 def read_key(file: Path | None) -> str | None:

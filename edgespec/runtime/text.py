@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from .spelling import Decode, spelling
 
 _LONG = 32
 """Tokens after which a growing text is begun anew, so that a long line is not decoded over and over."""
+
+
+_FIRST = threading.Lock()
 
 
 class Words(HasTokenizer):
@@ -27,6 +31,10 @@ class Words(HasTokenizer):
         self._tokenizer = openvino_genai.Tokenizer(str(folder))
         self.spell: Decode = spelling(folder, self.decode) or self.decode
         """As `decode`, and fast where the tokenizer allows: for text that streams."""
+        with _FIRST:
+            # A process's first look into a tensor (openvino 2026.4.1) makes a static table and lets go of Python's lock
+            # (GIL) meanwhile; a second thread that looks just then holds that lock and waits for the table, for ever.
+            self.encode("a")
 
 
 class GrowingText:

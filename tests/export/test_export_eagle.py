@@ -8,8 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from exported_families import make_family
+from scripted_server import live
 from tiny_gguf import write_gguf
 
 from edgespec.bench.plan import choose_modes
@@ -21,6 +23,7 @@ from edgespec.export import adopt_pair, export_pair
 from edgespec.pair import TOKENIZER_FILES, Pair
 from edgespec.runtime import SpecPipeline
 from edgespec.sampling import Sampling
+from edgespec.serve import InTurn
 from edgespec.settings import EXACT
 
 HEAD: dict[str, Any] = {
@@ -147,6 +150,29 @@ def test_the_runtime_takes_it_by_itself_and_says_why(pair: Pair) -> None:
         assert pipeline.choose() == ("eagle3", "greedy, and the pair's draft is an EAGLE-3 head")
         assert pipeline.choose(temperature=0.8)[0] == "native-adaptive-copy"
         assert pipeline.generate(PROMPT, max_new_tokens=4).metrics.mode == "eagle3"
+
+
+def test_the_server_answers_with_it_and_says_what_it_cannot_do(pair: Pair) -> None:
+    ask = {"model": "tiny", "prompt": PROMPT, "max_tokens": 8, "temperature": 0}
+    backend = InTurn(pair.root, device="CPU", mode="eagle3")
+    try:
+        with live(backend) as server:
+            url = f"{server.url}/v1/completions"
+            answered = httpx.post(url, json=ask, timeout=60)
+            assert answered.status_code == 200, answered.text
+            assert answered.json()["usage"]["completion_tokens"] == 8
+            assert answered.json()["usage"]["completion_tokens_details"]["rejected_prediction_tokens"] > 0
+            streamed = httpx.post(url, json=ask | {"stream": True}, timeout=60).text.split("\n\n")
+            pieces = [json.loads(event.removeprefix("data: ")) for event in streamed[:-2]]
+            said = "".join(piece["choices"][0]["text"] for piece in pieces)
+            assert said == answered.json()["choices"][0]["text"]
+            sampled = httpx.post(url, json=ask | {"temperature": 1}, timeout=60)
+            assert sampled.status_code == 400
+            said = sampled.json()["error"]["message"]
+            assert said.startswith("mode 'eagle3' was asked for, but at temperature above 0 ")
+            assert "does not follow the target's distribution" in said and said.endswith("or use mode auto")
+    finally:
+        backend.close()
 
 
 def test_modes_that_cannot_run_it_say_so(pair: Pair, tiny_pair: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from scripted_server import Live, ScriptedBackend, live
 
 from edgespec.errors import EdgespecError
 from edgespec.loadtest import Ask, Level, parse_clients, parse_rates, run_loadtest
-from edgespec.loadtest.client import Target, ask
+from edgespec.loadtest.client import Target, ask, lines
 from edgespec.loadtest.load import arrivals, offer
 from edgespec.loadtest.page import render_page
 from edgespec.loadtest.report import build_report
@@ -158,6 +158,44 @@ def answered(*events: str, done: bool = True) -> Reply:
             return await ask(client, Target("http://x/v1", "m", True, 5, 0.0), "hello")
 
     return asyncio.run(main())
+
+
+async def parts_of(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+def split(*parts: bytes) -> list[str]:
+    async def main() -> list[str]:
+        return [line async for line in lines(parts_of(*parts))]
+
+    return asyncio.run(main())
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([b"\r", b"\n", b"data: a", "é\u2028\u0085\x0b\x1c".encode(), b""]), max_size=12), st.data()
+)
+def test_lines_end_as_the_standard_says_wherever_a_stream_is_cut(words: list[bytes], data: st.DataObject) -> None:
+    body = b"".join(words)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=6)))
+    parts = [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+    expected = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").decode().split("\n")
+    assert split(*parts) == (expected if expected[-1] else expected[:-1])
+
+
+def test_a_line_is_there_as_soon_as_it_is_whole() -> None:
+    async def main() -> None:
+        found = lines(parts_of(b"data: a\r", b"\ndata: b\n", b"c"))
+        assert [await anext(found), await anext(found), await anext(found)] == ["data: a", "data: b", "c"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("mark", list("\x85\u2028\u2029"))
+def test_what_python_takes_for_the_end_of_a_line_is_text_in_an_answer(mark: str) -> None:
+    found = answered(f'{{"choices": [{{"delta": {{"content": "a{mark}b"}}}}]}}')
+    assert found.error is None and found.chunks == 1
 
 
 TEXT = '{"choices": [{"delta": {"content": "a"}, "finish_reason": null}], "usage": null, "error": null, "more": [1]}'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,33 @@ def test_a_raw_prompt_begins_with_it_and_a_chats_template_has_its_own(beginning_
         assert prompt.count(BOS) == 1 and prompt[0] == BOS, "the template's alone"
         with pytest.raises(EdgespecError, match="the prompt is empty"):
             opened.generate("")
+
+
+TOGETHER = """
+import faulthandler, sys, threading
+from pathlib import Path
+from edgespec.runtime.text import Words
+
+sys.setswitchinterval(1e-6)
+faulthandler.dump_traceback_later(15, exit=True)
+words, start, found = Words(Path(sys.argv[1])), threading.Barrier(8), []
+
+def encode():
+    start.wait()
+    found.append(words.encode("def add"))
+
+threads = [threading.Thread(target=encode) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert len(found) == 8 and all(ids == found[0] for ids in found)
+"""
+
+
+@pytest.mark.parametrize("run", range(2))
+def test_the_first_texts_of_a_process_may_come_from_many_threads_at_once(tiny_pair: Path, run: int) -> None:
+    """openvino 2026.4.1 hung in 6 of 8 processes where no thread had looked into a tensor before."""
+    command = [sys.executable, "-c", TOGETHER, str(Pair.open(tiny_pair).target)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr

@@ -13,12 +13,19 @@ from scripted_server import Live, ScriptedBackend, live, until
 
 from edgespec.runtime.requests import make_request
 from edgespec.serve import Limits, Served
+from edgespec.serve.answers import Form
 
 ASK = {"model": "tiny", "prompt": "abc", "max_tokens": 5}
+TURN = {"role": "user", "content": "abc"}
+CHAT = {"model": "tiny", "messages": [TURN]}
 
 
 def post(server: Live, body: Any = ASK, **more: Any) -> httpx.Response:
     return httpx.post(f"{server.url}/v1/completions", json=body, timeout=60, **more)
+
+
+def metrics(server: Live) -> str:
+    return httpx.get(f"{server.url}/metrics").text
 
 
 def error(reply: httpx.Response) -> dict[str, Any]:
@@ -53,6 +60,7 @@ def test_a_full_line_is_told_so_and_those_in_it_are_answered() -> None:
         refusal = post(server)
         assert refusal.status_code == 429 and error(refusal)["code"] == "queue_full"
         assert int(refusal.headers["retry-after"]) >= 1
+        assert len(backend.special) == 3, "a prompt that is refused is not read first"
         backend.steps = 100
         for thread in threads:
             thread.join()
@@ -177,6 +185,40 @@ def test_a_client_that_takes_nothing_ends_its_answer() -> None:
         assert 'edgespec_answers_total{ended="client_slow"} 1.0' in httpx.get(f"{server.url}/metrics").text
 
 
+@pytest.mark.parametrize("taken", [1, 700])
+def test_a_client_that_reads_a_little_now_and_then_holds_a_slot_no_longer_than_an_answer_may_take(taken: int) -> None:
+    """Each send goes on before send_s is over, and the next piece is there already: neither limit is met by itself."""
+    backend = ScriptedBackend(context=10**9)
+    body = json.dumps({"model": "tiny", "prompt": "a", "max_tokens": 10**6, "stream": True}).encode()
+    limits = Limits(send_s=30, answer_s=0.3, answer_tokens=10**6, grace_s=0.1)
+    with live(backend, limits=limits, sndbuf=8192) as server:
+        free = threading.Event()
+
+        def trickle() -> None:
+            while not free.wait(0.002) and connection.recv(taken):
+                pass
+
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with connection:
+            connection.connect(("127.0.0.1", server.port))
+            connection.sendall(
+                b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+            )
+            reader = threading.Thread(target=trickle)
+            reader.start()
+            try:
+                until(lambda: backend.computed > 10)
+                until(lambda: server.service.desk.running == 0, 10)
+                assert backend.answers[0].cancelled and backend.computed < 10**5
+            finally:
+                free.set()
+                reader.join(60)
+        backend.steps = 100
+        assert post(server).status_code == 200
+
+
 def test_shutdown_lets_an_answer_finish_and_refuses_those_in_line() -> None:
     backend = ScriptedBackend(steps=1)
     with live(backend, limits=Limits(grace_s=30)) as server:
@@ -225,6 +267,44 @@ def test_errors_have_a_shape_and_tell_nothing_of_the_prompt(caplog: pytest.LogCa
         assert httpx.get(f"{server.url}/nowhere").status_code == 404
         assert httpx.put(f"{server.url}/v1/models").status_code == 405
     assert "secret" not in caplog.text and "private" not in caplog.text and "RuntimeError" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["completions", "chat/completions"])
+def test_an_error_that_nobody_foresaw_is_logged_without_its_words(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is raised before an answer begins, where Starlette and uvicorn would log what it says."""
+    words = "explode quietly"
+    ask = (
+        {"model": "tiny", "prompt": words}
+        if path == "completions"
+        else CHAT | {"messages": [TURN | {"content": words}]}
+    )
+    with live(ScriptedBackend()) as server, caplog.at_level("DEBUG"):
+        reply = httpx.post(f"{server.url}/v1/{path}", json=ask)
+        assert reply.status_code == 500 and error(reply)["code"] == "failed" and "quiet" not in reply.text
+        assert f'edgespec_requests_total{{route="/v1/{path}",status="500"}} 1.0' in metrics(server)
+        assert post(server).status_code == 200
+    assert "RuntimeError" in caplog.text and "scripted_server" in caplog.text, "where it came from is told"
+    assert "quietly" not in caplog.text
+    with live(ScriptedBackend(), Served("tiny", log_prompts=True)) as server:
+        httpx.post(f"{server.url}/v1/{path}", json=ask)
+    assert "it was about explode quietly" in caplog.text
+
+
+def test_an_error_in_the_middle_of_a_reply_ends_it_without_its_words(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Form, result: Any) -> Any:
+        raise RuntimeError("etavirp"[::-1])  # the line itself may be logged
+
+    monkeypatch.setattr(Form, "closing", broken)
+    with live(ScriptedBackend()) as server, caplog.at_level("DEBUG"):
+        events = post(server, ASK | {"stream": True}).text.split("\n\n")
+        assert json.loads(events[-2].removeprefix("data: "))["error"]["code"] == "failed"
+        assert server.service.desk.running == 0
+    assert "RuntimeError" in caplog.text and "private" not in caplog.text
+
+
+def test_prompts_are_logged_when_that_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
     with live(ScriptedBackend(), Served("tiny", log_prompts=True)) as server, caplog.at_level("INFO"):
         post(server, ASK | {"prompt": "my private words"})
     assert "my private words" in caplog.text

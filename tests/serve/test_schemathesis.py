@@ -27,6 +27,7 @@ POSITIVE, NEGATIVE = schemathesis.GenerationMode.POSITIVE, schemathesis.Generati
         ("/v1/chat/completions", POSITIVE),
         ("/v1/chat/completions", NEGATIVE),
         ("/v1/completions", POSITIVE),
+        ("/v1/completions", NEGATIVE),
         ("/v1/models/{model}", POSITIVE),
         ("/v1/models", POSITIVE),
         ("/health", POSITIVE),
