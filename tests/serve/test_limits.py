@@ -210,7 +210,7 @@ def test_a_client_that_reads_a_little_now_and_then_holds_a_slot_no_longer_than_a
             reader.start()
             try:
                 until(lambda: backend.computed > 10)
-                until(lambda: server.service.desk.running == 0, 10)
+                until(lambda: server.service.desk.running == 0, 60)
                 assert backend.answers[0].cancelled and backend.computed < 10**5
             finally:
                 free.set()
