@@ -24,7 +24,7 @@ from edgespec.engine.native import NativeEngine
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
 from edgespec.plan import RealMachine, Store, Walks, measure_alpha
-from edgespec.plan.session import CONTEXT
+from edgespec.plan.session import CONTEXT, LENGTHS
 from edgespec.plan.step_model import StepModel, Timed, compared, fitted
 from edgespec.settings import PLAIN_CANDIDATES
 from edgespec.twins import read_twin, twin_label
@@ -56,7 +56,7 @@ def acceptance(pair: Pair, walks: Walks, alphas: Sequence[float], options: Any) 
 def speedups(pair: Pair, walks: Walks, alphas: Sequence[float], options: Any) -> list[dict[str, Any]]:
     runner = RealMachine(options.device).open(pair, PLAIN_CANDIDATES[options.settings])
     try:
-        passes = runner.passes(options.seconds / 3)
+        passes = runner.passes(LENGTHS)
         model = StepModel(passes.target, passes.draft, passes.wide)
         runs: list[Timed] = []
         for number in range(options.rounds):
@@ -79,7 +79,6 @@ def main() -> int:
     parser.add_argument("--answers", type=int, default=6, help="for acceptance, at each alpha (6; 0: not asked)")
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=2, help="of timed runs (2; 0: not timed)")
-    parser.add_argument("--seconds", type=float, default=30, help="for passes: a third of them (30)")
     parser.add_argument("--alphas", help="of those the twins have, by commas; all unless given")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="JSON of everything")

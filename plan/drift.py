@@ -1,4 +1,4 @@
-"""A machine's speed drifts while it is measured, by a fifth within minutes; plain runs, spread over a round, say how.
+"""A machine's speed drifts while it is measured, by a fifth within minutes; plain runs, one a place, say how.
 
 What was measured at a place of a round is put at the pace that the plain runs have on the whole: multiplied by that,
 over the pace of plain decoding there, which lies on a straight line between the plain runs before and behind it.

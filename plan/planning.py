@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from .session import CHAINS, CONTEXT, LENGTHS, Machine, Passes, Runner
 from .step_model import Point, StepModel, Timed, compared, fitted
 from .store import Makers, Store, TwinSpec
 from .tokenizer import synthetic_vocabulary
+from .turns import steps_of
 from .walks import ALPHAS, Walks
 from .weigh import Weighed
 
@@ -38,9 +39,12 @@ HELD_BACK = (
 FEWEST_HELD_BACK = 3
 ROUNDS = 4
 """At most, and fewer where time is short: a machine drifts less within a short round than within a long one."""
-_PLAIN_RUNS = 3
-"""Of a round: at its beginning, in the middle and at its end, each behind a few timed passes."""
-LEAST_TOKENS, MOST_TOKENS = 24, 128
+_TIMINGS = 3
+"""Of a round: passes are timed at its beginning, in the middle and at its end."""
+LEAST_PAIRS, MOST_PAIRS = 2, 8
+"""Of turns with the draft and without, in an answer."""
+_DEARER = 1.3
+"""What a step of both kinds takes on average, in plain ones."""
 _PROMPT_STEPS = 8
 """About what a run's prompt takes, in steps: it is as long as the context that passes are timed behind."""
 MARGIN = 1.03
@@ -151,18 +155,18 @@ def _weighed(row: Mapping[str, Any]) -> Weighed:
 
 
 def schedule(passes: Passes, left_s: float) -> tuple[int, list[tuple[float, int]]]:
-    """Tokens of an answer, and the points of a round: as many and as long as the time allows beside the passes that are
-    timed between them, never fewer than those that are fitted to and FEWEST_HELD_BACK others."""
+    """Pairs of turns in an answer, and the points of a round: as many and as long as the time allows beside the passes
+    that are timed between them, never fewer than those that are fitted to and FEWEST_HELD_BACK others."""
     pass_s = passes.target[1]
     chains_s = sum(passes.target[n] for n in CHAINS) + sum(passes.draft[n - 1] for n in CHAINS if n > 1)
-    timing_s = _PLAIN_RUNS * (PASSES * chains_s + _PROMPT_STEPS * pass_s)
+    timing_s = _TIMINGS * PASSES * chains_s
     for held_back, rounds in product(range(len(HELD_BACK), FEWEST_HELD_BACK - 1, -1), range(ROUNDS, 1, -1)):
-        answers = _PLAIN_RUNS + 0.55 * (len(FIT_AT) + held_back)  # in answers of plain decoding
-        prompts = _PROMPT_STEPS * (_PLAIN_RUNS + len(FIT_AT) + held_back)
-        tokens = int(((left_s / rounds - timing_s) / pass_s - prompts) / answers)
-        if tokens >= LEAST_TOKENS:
+        answers = len(FIT_AT) + held_back
+        steps = (left_s / rounds - timing_s) / pass_s / answers - _PROMPT_STEPS  # in steps of plain decoding
+        pairs = int(steps / (steps_of(1) * _DEARER))
+        if pairs >= LEAST_PAIRS:
             break
-    return min(MOST_TOKENS, max(LEAST_TOKENS, tokens)), [*FIT_AT, *HELD_BACK[:held_back]]
+    return min(MOST_PAIRS, max(LEAST_PAIRS, pairs)), [*FIT_AT, *HELD_BACK[:held_back]]
 
 
 @dataclass(frozen=True)
@@ -216,30 +220,29 @@ class _Work:
     def _decode(self, key: str, chosen: str, runner: Runner, until: float) -> None:
         """The first round is gone through whatever the time, further ones as far as it goes.
 
-        Passes are timed before each plain run and not once beforehand: a machine's speed drifts within a minute, and
-        not alike for passes over one token, which wait for memory, and over several, which compute.
+        Passes are timed among the answers and not once beforehand: a machine's speed drifts within a minute, and not
+        alike for passes over one token, which wait for memory, and over several, which compute.
         """
-        tokens, points = self.rows.get(("schedule", key, chosen))
-        plain = (0.7, 0)
+        pairs, points = self.rows.get(("schedule", key, chosen))
         warm = False
-        with self.progress.task(f"decoding at {len(points)} points", total=ROUNDS * (len(points) + 3)) as task:
+        with self.progress.task(f"decoding at {len(points)} points", total=ROUNDS * len(points)) as task:
             for number in range(ROUNDS):
                 order = np.random.default_rng([number, 14]).permutation(len(points)).tolist()
-                half = -(-len(order) // 2)
-                first, second = ([tuple(points[index]) for index in part] for part in (order[:half], order[half:]))
-                for at, (alpha, gamma) in enumerate([plain, *first, plain, *second, plain]):
+                for at, index in enumerate(order):
                     row = ("run", key, chosen, number, at)
                     if row not in self.rows:
                         if number and self.clock() > until:
                             return
-                        walk = self.walks.chosen(alpha, max(gamma, 1), tokens, context=CONTEXT, seed=number)
+                        alpha, gamma = points[index]
+                        walk = self.walks.by_turns(alpha, gamma, pairs, context=CONTEXT, seed=number)
                         if not warm:
-                            runner.run(walk, alpha, gamma)
+                            runner.by_turns(walk, alpha, gamma)
                             warm = True
-                        if not gamma:
+                        if at in (0, len(order) // 2):
                             self._time_passes(key, chosen, runner, number, at)
-                        self.rows.add(row, asdict(replace(runner.run(walk, alpha, gamma), round=number, place=at)))
+                        self.rows.add(row, [asdict(run) for run in runner.by_turns(walk, alpha, gamma)])
                     task.advance()
+                self._time_passes(key, chosen, runner, number, len(order))
 
     def _time_passes(self, key: str, chosen: str, runner: Runner, number: int, at: int) -> None:
         """Those of a round's place, unless they were; long ones once a round, for they are dear and only trees'."""
@@ -258,8 +261,9 @@ def _passes(rows: Rows, key: str, chosen: str) -> dict[Place, Passes]:
 
 
 def _runs(rows: Rows, key: str, chosen: str) -> list[Timed]:
+    """Two a place, the speculative one and the plain."""
     found = rows.places("run", key, chosen)
-    return [Timed(**{**row, "round": number, "place": at}) for (number, at), row in found.items()]
+    return [Timed(**{**run, "round": number, "place": at}) for (number, at), runs in found.items() for run in runs]
 
 
 def fitted_to(runs: Sequence[Timed]) -> list[Timed]:

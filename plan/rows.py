@@ -11,9 +11,9 @@ from edgespec.errors import EdgespecError
 
 ROWS = "measured.jsonl"
 Key = tuple[str | float | int, ...]
-VERSION = 3
+VERSION = 4
 """Of how rows are measured: raised when that changes, so that older rows are refused. 2: runs stand behind as long a
-context as passes. 3: passes are timed between the runs."""
+context as passes. 3: passes are timed between the runs. 4: answers are decoded by turns."""
 
 
 class Rows:

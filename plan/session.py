@@ -13,6 +13,7 @@ from edgespec.engine.proposal import NOTHING, Drafter, Proposal, Verified
 from edgespec.pair import Pair
 
 from .step_model import Timed
+from .turns import Alternating, timed
 from .walks import Walk
 from .weigh import Weighed, weigh
 
@@ -39,8 +40,8 @@ class Runner(Protocol):
     def passes(self, lengths: Sequence[int]) -> Passes:
         """A few passes of each kind, quick enough to stand between runs. lengths: of the target's."""
 
-    def run(self, walk: Walk, alpha: float, gamma: int) -> Timed:
-        """Decode `walk`'s answer, plainly at gamma 0."""
+    def by_turns(self, walk: Walk, alpha: float, gamma: int) -> tuple[Timed, Timed]:
+        """Decode `walk`'s answer, by turns with the draft and without: what both took (see turns.py)."""
 
     def close(self) -> None: ...
 
@@ -80,9 +81,9 @@ class NativeRunner:
         assert pair.draft is not None
         self._vocabulary = pair.manifest.target.vocab_size
         self._engine = NativeEngine(pair, device=device, draft_device=draft_device, mode="draft", settings=settings)
-        self._engine.watch_drafter(self._wrapped)
+        self._engine.watch_drafter(lambda drafter: self._wrap(drafter))
         self._draft = open_model(pair.draft, draft_device or device, settings)
-        self._silent = False
+        self._wrap: Callable[[Drafter], Drafter] = lambda drafter: drafter
         self._timing: tuple[ModelSequence, ModelSequence] | None = None
 
     def passes(self, lengths: Sequence[int]) -> Passes:
@@ -94,8 +95,20 @@ class NativeRunner:
         alone = time_iterations(draft, None, lengths=(WIDE,), **how)["target"]
         return Passes(times["target"], times["draft"], alone[WIDE] / alone[1])
 
+    def by_turns(self, walk: Walk, alpha: float, gamma: int) -> tuple[Timed, Timed]:
+        turning: list[Alternating] = []
+
+        def wrap(drafter: Drafter) -> Drafter:
+            turning.append(Alternating(drafter))
+            return turning[-1]
+
+        self._wrap = wrap
+        answer = self._engine.generate(walk.prompt, walk.tokens, gamma=gamma)
+        return timed(alpha, gamma, answer.steps[1:], turning[-1].seconds)
+
     def run(self, walk: Walk, alpha: float, gamma: int) -> Timed:
-        self._silent = gamma == 0
+        """Decode `walk`'s answer whole, plainly at gamma 0."""
+        self._wrap = lambda drafter: _Silenced(drafter) if gamma == 0 else drafter
         answer = self._engine.generate(walk.prompt, walk.tokens, gamma=gamma or 1)
         return Timed(alpha, gamma, len(answer.token_ids), len(answer.steps) - 1, answer.wall_s - answer.ttft_s)
 
@@ -103,23 +116,19 @@ class NativeRunner:
         self._engine.close()
         del self._draft, self._timing
 
-    def _wrapped(self, drafter: Drafter) -> Drafter:
-        return _Silenced(drafter, lambda: self._silent)
-
 
 class _Silenced:
-    """A drafter that proposes nothing while `silent` says so, and whose model then does not run. See Drafter."""
+    """A drafter that proposes nothing, and whose model does not run. See Drafter."""
 
-    def __init__(self, drafter: Drafter, silent: Callable[[], bool]) -> None:
+    def __init__(self, drafter: Drafter) -> None:
         self.name = drafter.name
         self._drafter = drafter
-        self._silent = silent
 
     def begin(self, prompt_ids: Sequence[int]) -> None:
         self._drafter.begin(prompt_ids)
 
     def propose(self, budget: int) -> Proposal:
-        return NOTHING if self._silent() else self._drafter.propose(budget)
+        return NOTHING
 
     def observe(self, verified: Verified) -> None:
         self._drafter.observe(verified)

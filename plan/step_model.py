@@ -111,7 +111,7 @@ class StepModel:
 @dataclass(frozen=True)
 class Timed:
     """A real run: steps after the prompt's, and their seconds. gamma 0: plain decoding; its alpha says nothing. Runs of
-    one round are near one another in time, those at places next to one another nearest."""
+    one round are near one another in time, and those at one place of it nearest."""
 
     alpha: float
     gamma: int

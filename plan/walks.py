@@ -18,6 +18,7 @@ from edgespec.errors import EdgespecError
 from .cycle import HORIZON, draft_cycle, target_cycle, zone_bounds
 from .step_model import tau
 from .tokenizer import synthetic_vocabulary
+from .turns import counts, speculates, steps_of
 
 ALPHAS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Of the zones of a planned draft."""
@@ -27,15 +28,13 @@ _CANDIDATES = 150
 
 @dataclass(frozen=True)
 class Walk:
-    """An answer that will come. prompt: ids. steps: target passes after the prompt's, `tokens` - 1 tokens in all."""
+    """An answer that will come. prompt: ids. steps: target passes after the prompt's, `tokens` - 1 tokens in all. tau:
+    tokens a speculative step that counts."""
 
     prompt: list[int]
     tokens: int
     steps: int
-
-    @property
-    def tau(self) -> float:
-        return (self.tokens - 1) / self.steps
+    tau: float
 
 
 class Walks:
@@ -58,7 +57,17 @@ class Walks:
         wanted = tau(alpha, gamma)
         ends = [(start, *end) for start in starts.tolist() for end in self._ends(start, gamma, tokens)]
         start, emitted, steps = min(ends, key=lambda end: (round(abs((end[1] - 1) / end[2] / wanted - 1), 3), -end[1]))
-        return Walk(self._prompt(start, context, draw), emitted, steps)
+        return Walk(self._prompt(start, context, draw), emitted, steps, (emitted - 1) / steps)
+
+    def by_turns(self, alpha: float, gamma: int, pairs: int, *, context: int = 32, seed: int = 0) -> Walk:
+        """The same for an answer that is decoded by turns, so many of each kind (turns.py): tau is of the speculative
+        steps that count. Raises EdgespecError as `chosen` does."""
+        draw = np.random.default_rng([seed, 13, gamma])
+        most = 1 + steps_of(pairs) // 2 * (gamma + 2)
+        starts = draw.permutation(self._starts(alpha, most))[:_CANDIDATES].tolist()
+        ends = [(start, *self._turns(start, gamma, pairs)) for start in starts]
+        start, tokens, share = min(ends, key=lambda end: abs(end[2] / tau(alpha, gamma) - 1))
+        return Walk(self._prompt(start, context, draw), tokens, steps_of(pairs), share)
 
     def drawn(self, alpha: float, tokens: int, count: int, *, context: int = 32, seed: int = 0) -> list[list[int]]:
         """Prompts of `count` answers at `alpha`, drawn blindly, that have no token in common."""
@@ -96,15 +105,29 @@ class Walks:
         found: list[tuple[int, int]] = []
         done, steps = 1, 0
         while True:
-            accepted = 0
-            while accepted < gamma and self._right[start + done + accepted]:
-                accepted += 1
-            done += accepted + 1
+            done += self._accepted(start + done, gamma) + 1
             steps += 1
             if done > tokens:
                 return found
             if done >= 0.75 * tokens:
                 found.append((done, steps))
+
+    def _turns(self, start: int, gamma: int, pairs: int) -> tuple[int, float]:
+        """(tokens of the answer from `start` by turns, tokens a counted speculative step)."""
+        done, counted, emitted = 1, 0, 0
+        for step in range(steps_of(pairs)):
+            accepted = self._accepted(start + done, gamma) if speculates(step) else 0
+            done += accepted + 1
+            if speculates(step) and counts(step):
+                counted, emitted = counted + 1, emitted + accepted + 1
+        return done, emitted / counted
+
+    def _accepted(self, place: int, gamma: int) -> int:
+        """Of `gamma` proposals for the tokens from `place` on."""
+        accepted = 0
+        while accepted < gamma and self._right[place + accepted]:
+            accepted += 1
+        return accepted
 
     def _prompt(self, start: int, context: int, draw: np.random.Generator) -> list[int]:
         """Random tokens, and the one at position `start` last."""

@@ -37,6 +37,7 @@ from edgespec.plan.session import LENGTHS, Passes
 from edgespec.plan.step_model import StepModel, Timed
 from edgespec.plan.store import TwinSpec
 from edgespec.plan.targets import make_drafts, make_target, propose
+from edgespec.plan.turns import counts, speculates
 from edgespec.plan.walks import Walk
 from edgespec.plan.weigh import Weighed
 
@@ -77,13 +78,16 @@ class Scripted:
         target = {n: Costs(now.target).target(n) for n in lengths}
         return Passes(target, {n - 1: now.drafting(n - 1) for n in lengths if n > 1}, now.wide)
 
-    def run(self, walk: Walk, alpha: float, gamma: int) -> Timed:
+    def by_turns(self, walk: Walk, alpha: float, gamma: int) -> tuple[Timed, Timed]:
         if len(self.runs) >= self.fail_after:
             raise KeyboardInterrupt
         self.runs.append((alpha, gamma))
-        self.did.append(f"gamma {gamma}" if gamma else "plain")
-        steps = walk.steps if gamma else walk.tokens - 1
-        return Timed(alpha, gamma, walk.tokens, steps, steps * self.times().seconds(gamma, alpha))
+        self.did.append("answer")
+        now, steps = self.times(), sum(speculates(step) and counts(step) for step in range(walk.steps))
+        return (
+            Timed(alpha, gamma, 1 + round(steps * walk.tau), steps, steps * now.seconds(gamma, alpha)),
+            Timed(alpha, 0, 1 + steps, steps, steps * now.seconds(0)),
+        )
 
     def close(self) -> None:
         pass
@@ -105,7 +109,7 @@ class Slowing(Scripted):
     place = 0
 
     def times(self) -> StepModel:
-        slow = 1 + self.place / 14
+        slow = 1 + self.place / 12
         return replace(
             TRUE,
             target={n: slow * s for n, s in TRUE.target.items()},
@@ -118,20 +122,20 @@ class Slowing(Scripted):
         self._look()
         return super().passes(lengths)
 
-    def run(self, walk: Walk, alpha: float, gamma: int) -> Timed:
+    def by_turns(self, walk: Walk, alpha: float, gamma: int) -> tuple[Timed, Timed]:
         self._look()
-        return super().run(walk, alpha, gamma)
+        return super().by_turns(walk, alpha, gamma)
 
     def _look(self) -> None:
-        self.place = max(0, len(self.runs) - 1) % 15  # the first of all is the warm-up
+        self.place = max(0, len(self.runs) - 1) % 12  # the first of all is the warm-up
 
 
 class Faster(Scripted):
     """A machine on which whole steps take 0.6 of what their passes took alone: no overhead explains that."""
 
-    def run(self, walk: Walk, alpha: float, gamma: int) -> Timed:
-        found = super().run(walk, alpha, gamma)
-        return replace(found, seconds=0.6 * found.seconds) if gamma else found
+    def by_turns(self, walk: Walk, alpha: float, gamma: int) -> tuple[Timed, Timed]:
+        speculative, plain = super().by_turns(walk, alpha, gamma)
+        return replace(speculative, seconds=0.6 * speculative.seconds), plain
 
 
 def fake_makers(source: Pair) -> Makers:
@@ -214,8 +218,8 @@ def test_passes_are_timed_between_the_runs_so_that_a_machine_that_drifts_is_pred
     found = measure(one, Store(tmp_path / "store"), fake_makers(ready_pair), machine, rows, clock=lambda: 0.0)
     (draft,) = found.drafts
     assert machine.did.count("passes") == 3 * ROUNDS
-    before_plain = [machine.did[at - 1] for at, did in enumerate(machine.did) if did == "plain"]
-    assert before_plain == ["passes", "plain", *["passes"] * (3 * ROUNDS - 1)]  # the second of all follows the warm-up
+    between = "".join("p" if did == "passes" else "." for did in machine.did)
+    assert between == "p." + "......p......p" + "p......p......p" * (ROUNDS - 1)  # behind the first, the warm-up
     assert draft.model.v(2) == pytest.approx(TRUE.v(2)) and draft.model.v(16) == pytest.approx(TRUE.v(16), rel=0.4)
     held = [point for point in draft.points if point.held_back]
     assert sum(abs(point.error) <= 0.1 for point in held) >= 9
@@ -365,9 +369,9 @@ def test_a_build_that_was_killed_is_swept(request_of: Request, ready_pair: Pair,
 @pytest.mark.parametrize(("pass_s", "left_s", "fewest"), [(0.001, 100, 12), (0.4, 130, 5), (0.4, 1, 5)])
 def test_a_slow_target_gets_fewer_points_and_never_fewer_than_needed(pass_s: float, left_s: float, fewest: int) -> None:
     passes = Passes(dict.fromkeys(LENGTHS, pass_s), {n - 1: 0.1 * pass_s * (n - 1) for n in LENGTHS if n > 1}, 1.0)
-    tokens, points = schedule(passes, left_s)
+    pairs, points = schedule(passes, left_s)
     assert points[:2] == list(FIT_AT) and len(points) >= fewest
-    assert 24 <= tokens <= 128
+    assert 2 <= pairs <= 8
 
 
 def test_a_grid_stays_within_its_budget_and_reaches_its_ends() -> None:

@@ -1,0 +1,79 @@
+"""Speculation and plain decoding by turns within one answer: both at the pace that the machine has at that moment.
+
+Whole runs beside one another lie minutes apart, and on a shared machine the same run took from 0.9 to 1.4 times as long
+from one minute to the next (LOG.md, 2026-11-29). A turn is a second or two.
+
+The first step of a turn counts for neither: its pass has another length than the one before, which the plugin prepares
+for, and a draft reads there what plain steps wrote.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from edgespec.engine.proposal import NOTHING, Drafter, Proposal, Verified
+from edgespec.engine.step import Step
+
+from .step_model import Timed
+
+TURN = 6
+"""Steps of a turn; the first turn is a speculative one."""
+
+
+def speculates(step: int) -> bool:
+    """Whether the step, counted from the first behind the prompt's, is one of a speculative turn."""
+    return step // TURN % 2 == 0
+
+
+def counts(step: int) -> bool:
+    return step % TURN > 0
+
+
+def steps_of(pairs: int) -> int:
+    """Steps of an answer with so many turns of each kind."""
+    return 2 * TURN * pairs
+
+
+class Alternating:
+    """A drafter that is silent in every other turn, and whose model then does not run. See Drafter."""
+
+    def __init__(self, drafter: Drafter, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.name = drafter.name
+        self._drafter = drafter
+        self._clock = clock
+        self._began: list[float] = []
+        self._ended = 0.0
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of each step behind the prompt's, from its proposal to the next one's."""
+        ends = [*self._began[1:], self._ended]
+        return [end - began for began, end in zip(self._began, ends, strict=False)]
+
+    def begin(self, prompt_ids: Sequence[int]) -> None:
+        self._began = []
+        self._drafter.begin(prompt_ids)
+
+    def propose(self, budget: int) -> Proposal:
+        speculative = speculates(len(self._began))
+        self._began.append(self._clock())
+        return self._drafter.propose(budget) if speculative else NOTHING
+
+    def observe(self, verified: Verified) -> None:
+        self._drafter.observe(verified)
+        self._ended = self._clock()
+
+    def close(self) -> None:
+        self._drafter.close()
+
+
+def timed(alpha: float, gamma: int, steps: Sequence[Step], seconds: Sequence[float]) -> tuple[Timed, Timed]:
+    """The speculative run and the plain one that an answer's steps behind the prompt's are together."""
+    runs: list[Timed] = []
+    for speculative in (True, False):
+        own = [at for at in range(len(steps)) if counts(at) and speculates(at) is speculative]
+        tokens = sum(len(steps[at].tokens) for at in own)
+        # a run's first token is the prompt's
+        runs.append(Timed(alpha, gamma if speculative else 0, 1 + tokens, len(own), sum(seconds[at] for at in own)))
+    return runs[0], runs[1]
