@@ -253,11 +253,13 @@ class _Work:
 
 def _passes(rows: Rows, key: str, chosen: str) -> dict[Place, Passes]:
     return {
-        place: Passes(
-            *({int(n): seconds for n, seconds in row[role].items()} for role in ("target", "draft")), row["wide"]
-        )
+        place: Passes(_by_tokens(row["target"]), _by_tokens(row["draft"]), row["wide"])
         for place, row in rows.places("passes", key, chosen).items()
     }
+
+
+def _by_tokens(times: Mapping[str, float]) -> dict[int, float]:
+    return {int(n): seconds for n, seconds in times.items()}
 
 
 def _runs(rows: Rows, key: str, chosen: str) -> list[Timed]:
