@@ -17,6 +17,7 @@ from edgespec import resources
 from edgespec.errors import EdgespecError
 from edgespec.export import assemble, convert, export_pair
 from edgespec.export.code import require_trusted
+from edgespec.pair import FileRecord
 
 Usage = namedtuple("Usage", "total used free")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -331,11 +332,12 @@ def test_a_disk_too_small_is_refused_before_anything_is_written(
 def test_a_disk_that_fills_up_leaves_nothing(
     tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, place: str, tiny_pair: Path
 ) -> None:
-    def half_written(_: Any, out: Path, *__: Any) -> None:
+    def half_written(_: Any, out: Path, *__: Any) -> dict[str, FileRecord]:
         shutil.copytree(tiny_pair / "target", out)
         if place == "convert":
             (out / "openvino_model.bin").write_bytes(b"half")
             raise OSError(errno.ENOSPC, "No space left on device", str(out))
+        return {}
 
     def no_manifest(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
