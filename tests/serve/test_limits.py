@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -136,10 +138,7 @@ def test_a_client_that_hangs_up_ends_its_answer_and_the_next_one_begins(stream: 
     body = json.dumps(ASK | {"max_tokens": 90, "stream": stream}).encode()
     with live(backend) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
-            connection.sendall(
-                b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
-            )
+            connection.sendall(request_of(body))
             until(lambda: backend.computed == 3)
         until(lambda: server.service.desk.running == 0)
         assert backend.answers[0].cancelled and backend.computed == 3, "not a step was taken for nobody"
@@ -155,10 +154,7 @@ def test_a_client_that_hangs_up_in_line_leaves_it() -> None:
         threads, _ = in_background(1, server)
         until(lambda: server.service.desk.running == 1)
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
-            connection.sendall(
-                b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
-            )
+            connection.sendall(request_of(body))
             until(lambda: server.service.desk.waiting == 1)
         until(lambda: server.service.desk.waiting == 0)
         backend.steps = 100
@@ -166,19 +162,29 @@ def test_a_client_that_hangs_up_in_line_leaves_it() -> None:
         assert len(backend.answers) == 1, "the one who left was never begun"
 
 
+@contextmanager
+def asked_for_much(server: Live) -> Iterator[socket.socket]:
+    """A connection with room for little, on which a stream of 10**6 tokens was asked for and nothing was read."""
+    body = json.dumps({"model": "tiny", "prompt": "a", "max_tokens": 10**6, "stream": True}).encode()
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", server.port))
+        connection.sendall(request_of(body))
+        yield connection
+
+
+def request_of(body: bytes) -> bytes:
+    return (
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    )
+
+
 def test_a_client_that_takes_nothing_ends_its_answer() -> None:
     backend = ScriptedBackend(context=10**9)
-    body = json.dumps({"model": "tiny", "prompt": "a", "max_tokens": 10**6, "stream": True}).encode()
     limits = Limits(send_s=0.2, answer_tokens=10**6, grace_s=0.1)
     with live(backend, limits=limits, sndbuf=8192) as server:
-        connection = socket.socket()
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        with connection:
-            connection.connect(("127.0.0.1", server.port))
-            connection.sendall(
-                b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
-            )
+        with asked_for_much(server):
             until(lambda: backend.computed > 10)
             until(lambda: server.service.desk.running == 0)
         assert backend.answers[0].cancelled and backend.computed < 10**5
@@ -189,7 +195,6 @@ def test_a_client_that_takes_nothing_ends_its_answer() -> None:
 def test_a_client_that_reads_a_little_now_and_then_holds_a_slot_no_longer_than_an_answer_may_take(taken: int) -> None:
     """Each send goes on before send_s is over, and the next piece is there already: neither limit is met by itself."""
     backend = ScriptedBackend(context=10**9)
-    body = json.dumps({"model": "tiny", "prompt": "a", "max_tokens": 10**6, "stream": True}).encode()
     limits = Limits(send_s=30, answer_s=0.3, answer_tokens=10**6, grace_s=0.1)
     with live(backend, limits=limits, sndbuf=8192) as server:
         free = threading.Event()
@@ -198,14 +203,7 @@ def test_a_client_that_reads_a_little_now_and_then_holds_a_slot_no_longer_than_a
             while not free.wait(0.002) and connection.recv(taken):
                 pass
 
-        connection = socket.socket()
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        with connection:
-            connection.connect(("127.0.0.1", server.port))
-            connection.sendall(
-                b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
-            )
+        with asked_for_much(server) as connection:
             reader = threading.Thread(target=trickle)
             reader.start()
             try:
@@ -258,7 +256,7 @@ def test_while_loading_nothing_is_answered_and_health_says_so() -> None:
 
 
 def test_errors_have_a_shape_and_tell_nothing_of_the_prompt(caplog: pytest.LogCaptureFixture) -> None:
-    with live(ScriptedBackend()) as server, caplog.at_level("INFO"):
+    with caplog.at_level("INFO"), live(ScriptedBackend()) as server:
         failed = post(server, ASK | {"prompt": "fail secretly"})
         assert failed.status_code == 500 and "secret" not in failed.text
         refused = post(server, ASK | {"prompt": "refuse", "stream": True})
@@ -278,7 +276,7 @@ def test_an_error_that_nobody_foresaw_is_logged_without_its_words(path: str, cap
         if path == "completions"
         else CHAT | {"messages": [TURN | {"content": words}]}
     )
-    with live(ScriptedBackend()) as server, caplog.at_level("DEBUG"):
+    with caplog.at_level("DEBUG"), live(ScriptedBackend()) as server:
         reply = httpx.post(f"{server.url}/v1/{path}", json=ask)
         assert reply.status_code == 500 and error(reply)["code"] == "failed" and "quiet" not in reply.text
         assert f'edgespec_requests_total{{route="/v1/{path}",status="500"}} 1.0' in metrics(server)
@@ -297,7 +295,7 @@ def test_an_error_in_the_middle_of_a_reply_ends_it_without_its_words(
         raise RuntimeError("etavirp"[::-1])  # the line itself may be logged
 
     monkeypatch.setattr(Form, "closing", broken)
-    with live(ScriptedBackend()) as server, caplog.at_level("DEBUG"):
+    with caplog.at_level("DEBUG"), live(ScriptedBackend()) as server:
         events = post(server, ASK | {"stream": True}).text.split("\n\n")
         assert json.loads(events[-2].removeprefix("data: "))["error"]["code"] == "failed"
         assert server.service.desk.running == 0
@@ -305,8 +303,10 @@ def test_an_error_in_the_middle_of_a_reply_ends_it_without_its_words(
 
 
 def test_prompts_are_logged_when_that_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
-    with live(ScriptedBackend(), Served("tiny", log_prompts=True)) as server, caplog.at_level("INFO"):
-        post(server, ASK | {"prompt": "my private words"})
+    with caplog.at_level("INFO"), live(ScriptedBackend(), Served("tiny", log_prompts=True)) as server:
+        post(
+            server, ASK | {"prompt": "my private words"}
+        )  # the line may come behind the reply
     assert "my private words" in caplog.text
 
 
