@@ -43,8 +43,9 @@ def staged_directory(
     download cache. Both are checked before it starts, by disk. Models read from the yielded folder have to be out of
     scope when the block ends; they are collected here.
     Leftovers of processes that were killed are deleted first. Raises EdgespecError when `out` exists, a disk is too
-    small, or the rename is refused for PATIENCE_S: then what was built stays, and the sentence says where (unless it is
-    inside another directory that is being built). An OSError inside the block passes through after the clean-up.
+    small, or the rename fails: what was built to the end then stays, and the sentence says where (unless it is inside
+    another directory that is being built), also when the wait for a refused rename is interrupted. An OSError inside
+    the block passes through after the clean-up.
     """
     out = out.absolute()
     require_absent(out)
@@ -59,34 +60,42 @@ def staged_directory(
             "not rename or remove it; wait for the one, or move the other out of the way"
         )
     temporary.mkdir()
-    refused: OSError | None = None
+    inner = any(_is_left(part) for part in out.parent.parts)
+    finished = False
     try:
         yield temporary
         gc.collect()
         _remove_scratch(temporary, progress)
+        finished = not inner
         require_absent(out)
-        if any(_is_left(part) for part in out.parent.parts):
-            replace(temporary, out)
-        else:
-            refused = _patiently(lambda: temporary.replace(out), PATIENCE_S, PermissionError)
+        replace(temporary, out)
     except BaseException as error:
+        if finished:
+            kept = _kept(temporary, out, error)
+            if isinstance(error, Exception):
+                raise EdgespecError(kept) from error
+            progress.say(kept)
+            raise
         if not remove_folder(temporary, patience_s=0):
             let_go(error)
             if not remove_folder(temporary):
                 progress.say(f"'{temporary}' is held open and stays; the next run to '{out.name}' deletes it")
         raise
-    if refused is not None:
-        raise EdgespecError(_kept(temporary, out, refused)) from refused
 
 
-def _kept(finished: Path, out: Path, refused: OSError) -> str:
+def _kept(finished: Path, out: Path, error: BaseException) -> str:
     """Mark what is finished, so that no later run takes it for a leftover; the sentence for who waits for it."""
-    with contextlib.suppress(OSError):
+    why = str(error) if isinstance(error, Exception) else "it was stopped before its folder was renamed"
+    if isinstance(error.__cause__, PermissionError):
+        why = _refusal(finished, out, error.__cause__)
+    try:
         (finished / FINISHED_MARK).touch()
+        when = ""
+    except OSError:
+        when = f" before the next run to '{out.name}', which deletes it"
     return (
-        f"'{out.name}' is finished, and nothing of it is lost, but the folder could not be renamed for "
-        f"{PATIENCE_S:.0f} s ({refused.strerror}): another program holds a file in '{finished}' open, such as a virus "
-        f"scanner, or you may not write there; once it is closed, rename that folder to '{out.name}' yourself"
+        f"'{out.name}' is finished, and nothing of it is lost, but {why}. It is in '{finished}': rename that folder "
+        f"yourself{when}"
     )
 
 
@@ -111,18 +120,24 @@ def _remove_scratch(folder: Path, progress: Progress) -> None:
             progress.say(f"'{inside}' in the output is held open and stays; it belongs to nothing, delete it later")
 
 
-def replace(source: Path, target: Path, patience_s: float = PATIENCE_S) -> None:
-    """Rename a file or folder; a PermissionError is met with another try until `patience_s` have passed.
+def replace(source: Path, target: Path) -> None:
+    """Rename a file or folder; a PermissionError is met with another try until PATIENCE_S have passed.
 
     Raises EdgespecError when it is refused to the end.
     """
-    refused = _patiently(lambda: source.replace(target), patience_s, PermissionError)
+    refused = _patiently(lambda: source.replace(target), PATIENCE_S, PermissionError)
     if refused is not None:
         raise EdgespecError(
-            f"'{source}' could not be renamed to '{target.name}' for {patience_s:.0f} s ({refused.strerror}): another "
-            "program has a file in it open, such as a virus scanner, or you may not write there; close it, or choose "
-            "another output directory, and run the command again"
+            f"{_refusal(source, target, refused)}; close it, or choose another output directory, and run the command "
+            "again"
         ) from refused
+
+
+def _refusal(source: Path, target: Path, refused: OSError) -> str:
+    return (
+        f"'{source}' could not be renamed to '{target.name}' for {PATIENCE_S:.0f} s ({refused.strerror}): another "
+        "program has a file in it open, such as a virus scanner, or you may not write there"
+    )
 
 
 def remove_folder(folder: Path, patience_s: float = PATIENCE_S) -> bool:

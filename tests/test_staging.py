@@ -57,10 +57,41 @@ def test_an_output_that_exists_is_refused_and_kept(tmp_path: Path) -> None:
 
 
 def test_an_output_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    """Neither is what took an hour deleted for it."""
     out = tmp_path / "out"
-    with pytest.raises(EdgespecError, match="exists already"), staged_directory(out):
+    says = r"'out' is finished, and nothing of it is lost, but '.*out' exists already; .* It is in '.*': rename that"
+    with pytest.raises(EdgespecError, match=says), staged_directory(out) as building:
         out.mkdir()
-    assert list(tmp_path.iterdir()) == [out]
+    assert sorted(tmp_path.iterdir()) == sorted([out, building]) and not any(out.iterdir())
+
+
+def test_what_was_finished_outlives_a_ctrl_c_while_a_rename_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    Windows(monkeypatch, renames=10**9)
+    monkeypatch.setattr(staging.time, "sleep", lambda seconds: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt), staged_directory(tmp_path / "out", progress=Listener(said)) as building:
+        (building / "file").write_text("an hour's work")
+    assert (building / "file").read_text() == "an hour's work"
+    assert said == [
+        "'out' is finished, and nothing of it is lost, but it was stopped before its folder was renamed. It is in "
+        f"'{building}': rename that folder yourself"
+    ]
+
+
+def test_where_it_cannot_be_marked_the_sentence_says_until_when_it_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Windows(monkeypatch, renames=10**9)
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "not here")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    says = "rename that folder yourself before the next run to 'out', which deletes it"
+    with pytest.raises(EdgespecError, match=says), staged_directory(tmp_path / "out"):
+        pass
 
 
 def test_a_missing_parent_is_named(tmp_path: Path) -> None:
@@ -146,8 +177,8 @@ def test_what_was_finished_outlives_a_rename_that_is_refused_to_the_end(
     said: list[str] = []
     windows = Windows(monkeypatch, renames=10**9)
     says = (
-        r"'out' is finished, and nothing of it is lost, but the folder could not be renamed for 15 s \(The process "
-        r"cannot access the file\): another program holds a file in '(.*)' open, .*rename that folder to 'out'"
+        r"'out' is finished, and nothing of it is lost, but '.*' could not be renamed to 'out' for 15 s \(The process "
+        r"cannot access the file\): another program has a file in it open, [^;]*\. It is in '.*': rename that folder"
     )
     with pytest.raises(EdgespecError, match=says) as refused, staged_directory(tmp_path / "out") as building:
         (building / "file").write_text("an hour's work")
