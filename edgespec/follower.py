@@ -3,8 +3,9 @@
 A thread would not get to read: OpenVINO keeps the interpreter while it writes a model. This file runs as a script, with
 nothing but the standard library, so that it is up within some hundredths of a second: `python -I -S follower.py FILE`.
 
-It waits for FILE to appear and reads on as it grows. Once its stdin ends the file is whole: it reads the rest and
+It waits for FILE to appear and reads on as it grows. A byte on stdin says that the file is whole: it reads the rest and
 answers with a line on stdout, the size in bytes and the hex sha256; with none when the file was replaced or cut short.
+Where stdin ends without one, the writer is gone, and so is this process.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def main() -> None:
     answer: list[tuple[int, str] | None] = []
     reader = threading.Thread(target=lambda: answer.append(follow(Path(sys.argv[1]), whole)), daemon=True)
     reader.start()
-    sys.stdin.buffer.read()
+    if not os.read(0, 1):
+        os._exit(1)  # not to hold a file open that nobody finishes
     whole.set()
     reader.join()
     if answer and answer[0] is not None:

@@ -55,7 +55,7 @@ class HashBeside:
         if self._process is None:
             return None
         with contextlib.suppress(OSError, ValueError):
-            answer, _ = self._process.communicate()
+            answer, _ = self._process.communicate(b"\n")
             size, digest = answer.split()
             return int(size), digest.decode()
         return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -77,6 +79,22 @@ def test_without_a_process_nothing_is_said(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(hashing, "frozen", lambda: True)
     with HashBeside(path) as beside:
         assert beside.result() is None
+
+
+def test_none_is_left_that_holds_the_file_when_the_writer_was_killed(tmp_path: Path) -> None:
+    path = tmp_path / "weights.bin"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom edgespec.hashing import HashBeside\n"
+        "with HashBeside(Path(sys.argv[1])) as beside:\n"
+        "    Path(sys.argv[1]).write_bytes(b'half')\n    print(beside._process.pid, flush=True)\n    sys.stdin.read()"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert writer.stdout is not None
+    follower = psutil.Process(int(writer.stdout.readline()))
+    writer.kill()
+    writer.communicate()
+    gone, alive = psutil.wait_procs([follower], timeout=60)
+    assert gone and not alive
 
 
 def test_no_process_is_left_when_the_writer_fails(tmp_path: Path) -> None:

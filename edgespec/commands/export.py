@@ -12,7 +12,7 @@ import typer
 
 from ..console import Terminal
 from ..errors import EdgespecError
-from ..pair import Made, ModelRecord, Pair, Role, write_manifest
+from ..pair import Made, Manifest, ModelRecord, Pair, Role, write_manifest
 from ..resources import PeakMemory
 from ..stages import load_stage
 from ..staging import SCRATCH_MARK, remove_folder, replace, require_absent, require_folder, staged_directory
@@ -101,8 +101,8 @@ def _export_compressed(
     with PeakMemory() as peak, staged_directory(output, progress=terminal) as staged:
         uncompressed, small = staged / f"{SCRATCH_MARK}whole", staged / f"{SCRATCH_MARK}small"
         export.export_pair(target, draft, uncompressed, foresee=foresee, references=references, **options)
-        quantize.quantize_pair(uncompressed, small, whole=True, progress=terminal, **formats)
-        made = Pair.open(small, verify=False).manifest
+        compressed, _ = quantize.quantize_pair(uncompressed, small, whole=True, progress=terminal, **formats)
+        made: Manifest = compressed.manifest
         gc.collect()  # Windows removes no file that a model of quantize's still maps
         verified: dict[Role, Any] = {}
         for role, reference in references.items():
