@@ -44,6 +44,7 @@ from edgespec.console import Terminal
 from edgespec.loadtest import Level
 from edgespec.loadtest.client import Target, ask
 from edgespec.loadtest.load import offer
+from edgespec.resources import anonymous_bytes
 
 MIX = {"whole": 3, "stream": 4, "stop": 1, "hang-up": 2}
 """Kinds of requests, and how many of ten."""
@@ -82,10 +83,10 @@ class Server:
         self.process = psutil.Process(told["pid"])  # on Windows a virtual environment's Python is its child
 
     def sample(self) -> tuple[int, int, int]:
-        """Bytes of memory of its own, open files (handles on Windows), threads."""
+        """Bytes of anonymous memory, open files (handles on Windows), threads."""
         with self.process.oneshot():
             files = self.process.num_handles() if os.name == "nt" else self.process.num_fds()
-            return _own_bytes(self.process), files, self.process.num_threads()
+            return anonymous_bytes(self.process), files, self.process.num_threads()
 
     def kill(self) -> None:
         self.process.kill()
@@ -95,14 +96,6 @@ class Server:
         """Ask it to end, as a service manager does; its exit code."""
         self._started.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
         return self._started.wait(60)
-
-
-def _own_bytes(process: psutil.Process) -> int:
-    """Memory that is nobody else's and no mapped file's, where the system tells."""
-    if sys.platform == "linux":
-        status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
-        return 1024 * int(re.search(r"RssAnon:\s+(\d+)", status)[1])  # type: ignore[index]
-    return int(process.memory_full_info().uss)
 
 
 # ---- the clients -----------------------------------------------------------------------------------------------------
