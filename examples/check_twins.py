@@ -14,7 +14,8 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,16 @@ from edgespec.engine.native import NativeEngine
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
 from edgespec.plan import RealMachine, Store, Walks, measure_alpha
-from edgespec.plan.session import CONTEXT, LENGTHS
+from edgespec.plan.drift import Drift, Place
+from edgespec.plan.session import CONTEXT, LENGTHS, Passes
 from edgespec.plan.step_model import StepModel, Timed, compared, fitted
 from edgespec.settings import PLAIN_CANDIDATES
 from edgespec.twins import read_twin, twin_label
 
 FIT, HELD_BACK = (1, 4), (2, 3, 5, 6)
 GAMMA = 3
+PAIRS = 3
+"""Of turns with the draft and without, in a timed answer."""
 
 
 def open_pair(name: str) -> Pair:
@@ -56,17 +60,20 @@ def acceptance(pair: Pair, walks: Walks, alphas: Sequence[float], options: Any) 
 def speedups(pair: Pair, walks: Walks, alphas: Sequence[float], options: Any) -> list[dict[str, Any]]:
     runner = RealMachine(options.device).open(pair, PLAIN_CANDIDATES[options.settings])
     try:
-        passes = runner.passes(LENGTHS)
-        model = StepModel(passes.target, passes.draft, passes.wide)
+        passes: dict[Place, Passes] = {}
         runs: list[Timed] = []
         for number in range(options.rounds):
-            for alpha in alphas:
-                for gamma in (0, *FIT, *HELD_BACK, 0):
-                    walk = walks.chosen(alpha, max(1, gamma), options.tokens, context=CONTEXT, seed=number)
-                    runs.append(runner.run(walk, alpha, gamma))
+            for at, (alpha, gamma) in enumerate(product(alphas, (*FIT, *HELD_BACK))):
+                if at % len((*FIT, *HELD_BACK)) == 0:
+                    passes[number, at] = runner.passes(LENGTHS)
+                walk = walks.by_turns(alpha, gamma, PAIRS, context=CONTEXT, seed=number)
+                runs += [replace(run, round=number, place=at) for run in runner.by_turns(walk, alpha, gamma)]
     finally:
         runner.close()
+    drift = Drift(runs)
+    found, runs = drift.passes(passes), [drift.run(run) for run in runs]
     fit_at = [(alpha, gamma) for alpha in alphas for gamma in FIT]
+    model = StepModel(found.target, found.draft, found.wide)
     model = fitted(model, [run for run in runs if not run.gamma or run.gamma in FIT])
     return [{**asdict(point), "error": point.error} for point in compared(model, runs, fit_at)]
 

@@ -299,7 +299,7 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
     held = document["held_back"]
     if held["points"]:
         said.append(
-            f"The model of step times was held against {held['points']} real runs that it was not fitted to: "
+            f"The model of step times was held against {held['points']} points that it was not fitted to: "
             f"{held['within_10_percent']} within 10 %, the largest error {held['largest_error']:.0%}."
         )
     return said

@@ -1,7 +1,8 @@
 """A machine's speed drifts while it is measured, by a fifth within minutes; plain runs, one a place, say how.
 
 What was measured at a place of a round is put at the pace that the plain runs have on the whole: multiplied by that,
-over the pace of plain decoding there, which lies on a straight line between the plain runs before and behind it.
+over the pace of plain decoding there. Where a place has no plain run of its own (passes that end a round), its pace
+lies on a straight line between those of its neighbours.
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from edgespec.engine.model import ModelSequence
 from edgespec.engine.passes import time_iterations
-from edgespec.engine.proposal import NOTHING, Drafter, Proposal, Verified
+from edgespec.engine.proposal import Drafter
 from edgespec.pair import Pair
 
 from .step_model import Timed
@@ -81,9 +81,9 @@ class NativeRunner:
         assert pair.draft is not None
         self._vocabulary = pair.manifest.target.vocab_size
         self._engine = NativeEngine(pair, device=device, draft_device=draft_device, mode="draft", settings=settings)
-        self._engine.watch_drafter(lambda drafter: self._wrap(drafter))
+        self._engine.watch_drafter(self._by_turns)
         self._draft = open_model(pair.draft, draft_device or device, settings)
-        self._wrap: Callable[[Drafter], Drafter] = lambda drafter: drafter
+        self._turning: Alternating | None = None
         self._timing: tuple[ModelSequence, ModelSequence] | None = None
 
     def passes(self, lengths: Sequence[int]) -> Passes:
@@ -96,42 +96,14 @@ class NativeRunner:
         return Passes(times["target"], times["draft"], alone[WIDE] / alone[1])
 
     def by_turns(self, walk: Walk, alpha: float, gamma: int) -> tuple[Timed, Timed]:
-        turning: list[Alternating] = []
+        steps = self._engine.generate(walk.prompt, walk.tokens, gamma=gamma).steps[1:]
+        assert self._turning is not None
+        return timed(alpha, gamma, steps, self._turning.seconds)
 
-        def wrap(drafter: Drafter) -> Drafter:
-            turning.append(Alternating(drafter))
-            return turning[-1]
-
-        self._wrap = wrap
-        answer = self._engine.generate(walk.prompt, walk.tokens, gamma=gamma)
-        return timed(alpha, gamma, answer.steps[1:], turning[-1].seconds)
-
-    def run(self, walk: Walk, alpha: float, gamma: int) -> Timed:
-        """Decode `walk`'s answer whole, plainly at gamma 0."""
-        self._wrap = lambda drafter: _Silenced(drafter) if gamma == 0 else drafter
-        answer = self._engine.generate(walk.prompt, walk.tokens, gamma=gamma or 1)
-        return Timed(alpha, gamma, len(answer.token_ids), len(answer.steps) - 1, answer.wall_s - answer.ttft_s)
+    def _by_turns(self, drafter: Drafter) -> Drafter:
+        self._turning = Alternating(drafter)
+        return self._turning
 
     def close(self) -> None:
         self._engine.close()
         del self._draft, self._timing
-
-
-class _Silenced:
-    """A drafter that proposes nothing, and whose model does not run. See Drafter."""
-
-    def __init__(self, drafter: Drafter) -> None:
-        self.name = drafter.name
-        self._drafter = drafter
-
-    def begin(self, prompt_ids: Sequence[int]) -> None:
-        self._drafter.begin(prompt_ids)
-
-    def propose(self, budget: int) -> Proposal:
-        return NOTHING
-
-    def observe(self, verified: Verified) -> None:
-        self._drafter.observe(verified)
-
-    def close(self) -> None:
-        self._drafter.close()

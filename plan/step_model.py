@@ -186,8 +186,8 @@ class Point:
 
 
 def compared(model: StepModel, runs: Sequence[Timed], fit_at: Iterable[tuple[float, int]]) -> list[Point]:
-    """Each measured point beside the model's. Speed-ups are of tokens a second over the plain runs of the same round,
-    so that a machine whose speed drifts drifts in both: the median over rounds."""
+    """Each measured point beside the model's. Speed-ups are of tokens a second over the plain runs of the same round:
+    the median over rounds. Runs are at one pace of the machine before (drift.py)."""
     plain: dict[int, list[float]] = {}
     for run in runs:
         if not run.gamma:

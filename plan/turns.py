@@ -18,7 +18,8 @@ from edgespec.engine.step import Step
 from .step_model import Timed
 
 TURN = 6
-"""Steps of a turn; the first turn is a speculative one."""
+"""Steps of a turn; the first turn is a speculative one. Not fewer than the largest gamma that is measured: the last
+turn, a plain one, is what keeps an answer's end from cutting the last proposals."""
 
 
 def speculates(step: int) -> bool:

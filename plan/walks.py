@@ -46,22 +46,12 @@ class Walks:
         self._right = draft.following(self._target.order) == self._target.following(self._target.order)
         self._zones = dict(zip(alphas, zone_bounds(len(self._target.order), len(alphas)), strict=True))
 
-    def chosen(self, alpha: float, gamma: int, tokens: int, *, context: int = 32, seed: int = 0) -> Walk:
-        """Of many answers of three quarters of `tokens` tokens up to `tokens` at `alpha` one whose tau at `gamma` is
-        nearest to the expected one, ending with a step.
+    def by_turns(self, alpha: float, gamma: int, pairs: int, *, context: int = 32, seed: int = 0) -> Walk:
+        """Of many answers at `alpha`, decoded by so many turns of each kind (turns.py), the one whose tau at `gamma`
+        over the speculative steps that count is nearest to the expected one.
 
         Raises EdgespecError when the twins have no zone for this alpha, or it is too short.
         """
-        draw = np.random.default_rng([seed, 11, gamma])
-        starts = draw.permutation(self._starts(alpha, tokens))[:_CANDIDATES]
-        wanted = tau(alpha, gamma)
-        ends = [(start, *end) for start in starts.tolist() for end in self._ends(start, gamma, tokens)]
-        start, emitted, steps = min(ends, key=lambda end: (round(abs((end[1] - 1) / end[2] / wanted - 1), 3), -end[1]))
-        return Walk(self._prompt(start, context, draw), emitted, steps, (emitted - 1) / steps)
-
-    def by_turns(self, alpha: float, gamma: int, pairs: int, *, context: int = 32, seed: int = 0) -> Walk:
-        """The same for an answer that is decoded by turns, so many of each kind (turns.py): tau is of the speculative
-        steps that count. Raises EdgespecError as `chosen` does."""
         draw = np.random.default_rng([seed, 13, gamma])
         most = 1 + steps_of(pairs) // 2 * (gamma + 2)
         starts = draw.permutation(self._starts(alpha, most))[:_CANDIDATES].tolist()
@@ -100,34 +90,17 @@ class Walks:
             )
         return np.arange(first, end - tokens - HORIZON)
 
-    def _ends(self, start: int, gamma: int, tokens: int) -> list[tuple[int, int]]:
-        """(tokens, steps behind the prompt's) wherever a step of the answer from `start` ends, in its last quarter."""
-        found: list[tuple[int, int]] = []
-        done, steps = 1, 0
-        while True:
-            done += self._accepted(start + done, gamma) + 1
-            steps += 1
-            if done > tokens:
-                return found
-            if done >= 0.75 * tokens:
-                found.append((done, steps))
-
     def _turns(self, start: int, gamma: int, pairs: int) -> tuple[int, float]:
         """(tokens of the answer from `start` by turns, tokens a counted speculative step)."""
         done, counted, emitted = 1, 0, 0
         for step in range(steps_of(pairs)):
-            accepted = self._accepted(start + done, gamma) if speculates(step) else 0
+            accepted = 0
+            while speculates(step) and accepted < gamma and self._right[start + done + accepted]:
+                accepted += 1
             done += accepted + 1
             if speculates(step) and counts(step):
                 counted, emitted = counted + 1, emitted + accepted + 1
         return done, emitted / counted
-
-    def _accepted(self, place: int, gamma: int) -> int:
-        """Of `gamma` proposals for the tokens from `place` on."""
-        accepted = 0
-        while accepted < gamma and self._right[place + accepted]:
-            accepted += 1
-        return accepted
 
     def _prompt(self, start: int, context: int, draw: np.random.Generator) -> list[int]:
         """Random tokens, and the one at position `start` last."""

@@ -1,8 +1,8 @@
 """Twins as targets of known behaviour: acceptance is alpha, through int4, in both engines.
 
 Null of the statistical test: each examined proposal is accepted with probability alpha, independently (drawing without
-replacement makes it a little less scattered). Exact two-sided binomial, 1e-4 for each of 5 alphas and 2 engines: a
-correct build fails with a probability below 1e-3; seeds are fixed, so it passes always or never.
+replacement makes it a little less scattered). Exact two-sided binomial, 1e-4 for each of 7 alphas and 2 engines: a
+correct build fails with a probability below 2e-3; seeds are fixed, so it passes always or never.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edgespec.pair import Pair
 from edgespec.plan import Walks, measure_alpha
 from edgespec.twins import twin_label
 
-ASKED = (0.3, 0.5, 0.7, 0.9, 0.95)
+ASKED = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 ANSWERS, TOKENS, GAMMA = 10, 100, 3
 
 
@@ -38,15 +38,6 @@ def test_acceptance_is_the_alpha_asked_for(engine: GenaiEngine | NativeEngine, t
     measured = measure_alpha(answers, alpha)
     assert measured is not None and measured.examined > 600
     assert measured.pvalue > 1e-4, measured
-
-
-def test_a_chosen_answer_takes_the_steps_that_were_counted(
-    engine: GenaiEngine | NativeEngine, twin_walks: Walks
-) -> None:
-    for alpha, gamma in ((0.5, 2), (0.8, 4), (0.95, 6)):
-        walk = twin_walks.chosen(alpha, gamma, 64)
-        steps = engine.generate(walk.prompt, walk.tokens, gamma=gamma).steps
-        assert len(steps) - 1 == walk.steps and sum(len(step.tokens) for step in steps) == walk.tokens
 
 
 def test_target_and_draft_lie_apart_and_are_labelled(twins: Callable[[str], Pair]) -> None:

@@ -207,7 +207,11 @@ def test_a_plan_finds_the_machines_times(request_of: Request, ready_pair: Pair, 
         said.startswith("Measured with twins") and "Break-even: " in said and "on 8xgaudi2; each 100 M tokens" in said
     )
     assert f"1x128 from alpha {first['breakeven_acceptance']:.2f}" in said
-    assert "Within 1.2 GB the best is" in said and "Best gamma of" in said and "20 real runs" in said
+    assert (
+        "Within 1.2 GB the best is" in said
+        and "Best gamma of" in said
+        and "against 20 points that it was not fitted to" in said
+    )
 
 
 def test_passes_are_timed_between_the_runs_so_that_a_machine_that_drifts_is_predicted(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from edgespec.pair import Pair
 from edgespec.plan.session import NativeRunner
 from edgespec.plan.step_model import tau
 from edgespec.plan.turns import TURN, Alternating, counts, speculates, steps_of, timed
-from edgespec.plan.walks import ALPHAS, Walk, Walks
+from edgespec.plan.walks import ALPHAS, Walks
 
 VOCAB = 16_000
 
@@ -83,25 +83,24 @@ def test_an_answer_by_turns_has_the_expected_tau(alpha: float, gamma: int, pairs
     assert walk.steps == steps_of(pairs) and walk == Walks(VOCAB).by_turns(alpha, gamma, pairs)
 
 
-def test_a_real_engine_takes_turns_and_says_what_it_says_plainly(tiny_pair: Path) -> None:
-    """A tiny pair accepts little; the engine's steps are cut into turns all the same."""
-    pair = Pair.open(tiny_pair)
-    prompt, tokens = [5, 6, 7, 8], 40
+def test_real_twins_take_the_turns_that_were_foreseen(twins: Callable[[str], Pair], twin_walks: Walks) -> None:
+    """And say by turns what they say plainly."""
+    pair = twins("int4")
+    walks = [(alpha, gamma, twin_walks.by_turns(alpha, gamma, 2)) for alpha, gamma in ((0.5, 2), (0.8, 4), (0.95, 6))]
     runner = NativeRunner(pair, "CPU", None, {"INFERENCE_PRECISION_HINT": "f32"})
     try:
-        whole = runner.run(Walk(prompt, tokens, 0, 1.0), 0.7, 0)
-        assert whole.gamma == 0 and whole.steps == whole.tokens - 1
-        speculative, plain = runner.by_turns(Walk(prompt, tokens, 0, 1.0), 0.7, 2)
+        for alpha, gamma, walk in walks:
+            speculative, plain = runner.by_turns(walk, alpha, gamma)
+            assert (speculative.steps, plain.steps) == (2 * (TURN - 1), 2 * (TURN - 1)), "no more steps than foreseen"
+            assert (speculative.tokens - 1) / speculative.steps == pytest.approx(walk.tau)
+            assert plain.tokens - 1 == plain.steps and min(speculative.seconds, plain.seconds) > 0
     finally:
         runner.close()
-    assert plain.tokens == 1 + plain.steps and plain.steps >= TURN - 1
-    assert TURN - 1 <= speculative.steps <= speculative.tokens - 1 <= 3 * speculative.steps
-    assert min(speculative.seconds, plain.seconds, whole.seconds) > 0
-    answers = []
-    for turning in (False, True):
+    said: list[list[list[int]]] = []
+    for wrap in (Alternating, None):
         native = NativeEngine(pair, device="CPU", mode="draft", settings={"INFERENCE_PRECISION_HINT": "f32"})
-        if turning:
-            native.watch_drafter(Alternating)
-        answers.append(native.generate(prompt, tokens, gamma=2).token_ids)
+        if wrap is not None:
+            native.watch_drafter(wrap)
+        said.append([native.generate(walk.prompt, walk.tokens, gamma=gamma).token_ids for _, gamma, walk in walks])
         native.close()
-    assert answers[0] == answers[1]
+    assert said[0] == said[1]

@@ -7,7 +7,6 @@ import pytest
 
 from edgespec.errors import EdgespecError
 from edgespec.plan.cycle import HORIZON, draft_cycle, target_cycle, zone_bounds
-from edgespec.plan.step_model import tau
 from edgespec.plan.tokenizer import synthetic_vocabulary
 from edgespec.plan.walks import ALPHAS, Walks
 
@@ -39,14 +38,6 @@ def test_an_alpha_of_a_zone_that_is_no_share_is_refused() -> None:
         draft_cycle(target_cycle(np.arange(2000), 2000, 1), (0.5, 1.5), 1)
 
 
-@pytest.mark.parametrize("alpha", ALPHAS)
-@pytest.mark.parametrize("gamma", [1, 3, 6])
-def test_a_chosen_answer_has_the_expected_tau(alpha: float, gamma: int) -> None:
-    walk = Walks(VOCAB).chosen(alpha, gamma, 64)
-    assert walk.tau == pytest.approx(tau(alpha, gamma), rel=0.015)
-    assert 48 <= walk.tokens <= 64 and len(walk.prompt) == 32 and walk == Walks(VOCAB).chosen(alpha, gamma, 64)
-
-
 def test_drawn_answers_share_no_token_and_lie_in_their_zone() -> None:
     walks = Walks(VOCAB)
     target = target_cycle(synthetic_vocabulary(VOCAB).live, VOCAB, 0)
@@ -64,8 +55,8 @@ def test_drawn_answers_share_no_token_and_lie_in_their_zone() -> None:
 def test_what_the_twins_do_not_have_is_refused() -> None:
     walks = Walks(2048)
     with pytest.raises(EdgespecError, match=r"no answers at alpha 0.42, only at 0.3, 0.5"):
-        walks.chosen(0.42, 3, 16)
-    with pytest.raises(EdgespecError, match="an answer of 500 tokens is longer than the 2"):
-        walks.chosen(0.5, 3, 500)
+        walks.by_turns(0.42, 3, 2)
+    with pytest.raises(EdgespecError, match=r"an answer of 601 tokens is longer than the 2"):
+        walks.by_turns(0.5, 3, 20)
     with pytest.raises(EdgespecError, match=r"room for \d answers of 100 tokens at alpha 0.5, not for 9"):
         walks.drawn(0.5, 100, 9)

@@ -304,9 +304,7 @@ def test_an_error_in_the_middle_of_a_reply_ends_it_without_its_words(
 
 def test_prompts_are_logged_when_that_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"), live(ScriptedBackend(), Served("tiny", log_prompts=True)) as server:
-        post(
-            server, ASK | {"prompt": "my private words"}
-        )  # the line may come behind the reply
+        post(server, ASK | {"prompt": "my private words"})  # the line may come behind the reply
     assert "my private words" in caplog.text
 
 
