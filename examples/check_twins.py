@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ from edgespec.engine.native import NativeEngine
 from edgespec.errors import EdgespecError
 from edgespec.pair import Pair
 from edgespec.plan import RealMachine, Store, Walks, measure_alpha
-from edgespec.plan.drift import Drift, Place
-from edgespec.plan.session import CONTEXT, LENGTHS, Passes
-from edgespec.plan.step_model import StepModel, Timed, compared, fitted
+from edgespec.plan.pace import steady
+from edgespec.plan.session import CONTEXT, LENGTHS
+from edgespec.plan.step_model import Answer, compared, fitted
 from edgespec.settings import PLAIN_CANDIDATES
 from edgespec.twins import read_twin, twin_label
 
@@ -60,22 +60,17 @@ def acceptance(pair: Pair, walks: Walks, alphas: Sequence[float], options: Any) 
 def speedups(pair: Pair, walks: Walks, alphas: Sequence[float], options: Any) -> list[dict[str, Any]]:
     runner = RealMachine(options.device).open(pair, PLAIN_CANDIDATES[options.settings])
     try:
-        passes: dict[Place, Passes] = {}
-        runs: list[Timed] = []
-        for number in range(options.rounds):
-            for at, (alpha, gamma) in enumerate(product(alphas, (*FIT, *HELD_BACK))):
-                if at % len((*FIT, *HELD_BACK)) == 0:
-                    passes[number, at] = runner.passes(LENGTHS)
-                walk = walks.by_turns(alpha, gamma, PAIRS, context=CONTEXT, seed=number)
-                runs += [replace(run, round=number, place=at) for run in runner.by_turns(walk, alpha, gamma)]
+        answers: list[Answer] = []
+        runner.passes(LENGTHS)  # a warm-up
+        for number, (alpha, gamma) in product(range(options.rounds), product(alphas, (*FIT, *HELD_BACK))):
+            walk = walks.by_turns(alpha, gamma, PAIRS, context=CONTEXT, seed=number)
+            answers.append(runner.answer(walk, alpha, gamma, LENGTHS))
     finally:
         runner.close()
-    drift = Drift(runs)
-    found, runs = drift.passes(passes), [drift.run(run) for run in runs]
+    answers = steady(answers)
     fit_at = [(alpha, gamma) for alpha in alphas for gamma in FIT]
-    model = StepModel(found.target, found.draft, found.wide)
-    model = fitted(model, [run for run in runs if not run.gamma or run.gamma in FIT])
-    return [{**asdict(point), "error": point.error} for point in compared(model, runs, fit_at)]
+    points = compared(fitted(answers, fit_at), answers, fit_at)
+    return [{**asdict(point), "error": point.error} for point in points]
 
 
 def main() -> int:

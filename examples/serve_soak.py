@@ -6,8 +6,9 @@
 streams, some with a stop string, and streams that it hangs up on after a few pieces. No two prompts are the same, so no
 cache of prefixes holds them all. The line has room for three quarters of the clients: some are refused with 429.
 
-Before that, prompts of every length up to --lengths tokens are read once: OpenVINO's CPU plugin and oneDNN keep what
-they compile for a pass of each length, up to bounds of their own, and what that takes is told apart from the rest.
+Before that, prompts of up to --lengths words are answered one by one: OpenVINO's CPU plugin and oneDNN keep what they
+compile for a pass of each length, of the draft's too, up to bounds of their own, and what that takes is told apart from
+the rest.
 
 What is told: whether memory is flat (the slope over answers, of the last two thirds; the first third is the warm-up),
 errors other than 429, how evenly the clients were served, how soon a slot is free after a hang-up, and the seconds from
@@ -199,10 +200,14 @@ class Clients:
             return None, f"{type(error).__name__}: {error}"
 
     async def every_length(self, most: int) -> None:
-        """Read prompts of about 1 to `most` tokens that have no beginning in common, and write a token behind each."""
+        """Read prompts of 1 to `most` words that have no beginning in common and repeat nothing, and answer each: a
+        draft model, too, then reads most of them, where a hybrid would else copy."""
+        draw = random.Random(most)
+        words = sorted({word for text in self._texts for word in re.findall("[a-z]{2,}", text)})
         for number in range(1, most + 1):
-            target = self._target({"stream": False, "stream_options": None}, max_tokens=1)
-            await self._http.post(target.route, json=target.body(f"{number}:" + " a" * number))
+            target = self._target({"stream": False, "stream_options": None, "temperature": 0.8, "seed": number})
+            prompt = f"{number}: {' '.join(draw.choices(words, k=number))}"
+            await self._http.post(target.route, json=target.body(prompt))
 
     async def leave(self) -> None:
         """Hang up on a long answer at its first piece."""
@@ -422,7 +427,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--max-tokens", type=int, default=24)
-    parser.add_argument("--lengths", type=int, default=256, help="tokens of the longest prompt before the load")
+    parser.add_argument("--lengths", type=int, default=256, help="words of the longest prompt before the load")
     parser.add_argument("--starts", type=int, default=3, help="how often it is killed and started again")
     parser.add_argument("--tolerance", type=float, default=0.02, help="growth of memory that is flat, as a share")
     parser.add_argument("--seed", type=int, default=0)

@@ -6,9 +6,10 @@ cycle.py, rotation.py, twin.py, shards.py, tokenizer.py, separation.py
 prompts.py, walks.py           prompts whose answers have nothing in common, or a tau that is known
 acceptance.py                  alpha as a run shows it
 targets.py, store.py           what is planned for, and its twins in a bounded cache
-weigh.py, session.py, rows.py, planning.py
-                               memory, passes and real runs, kept so that an interruption loses nothing
-step_model.py, trees.py        from passes to speed-ups: chains and trees
+weigh.py, turns.py, session.py, rows.py, planning.py
+                               memory, passes and real answers, kept so that an interruption loses nothing
+pace.py, step_model.py, trees.py
+                               at one pace of the machine; from passes to speed-ups: chains and trees
 facts.py, acceptance_file.py   published acceptance, the price of training, measured acceptance
 answers.py, page/              the document, the sentences, the page
 """

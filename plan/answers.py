@@ -17,7 +17,7 @@ from .facts import (
     training,
 )
 from .layout import Layout
-from .planning import Draft, Measured, fitted_to
+from .planning import FIT_AT, Draft, Measured
 from .session import LENGTHS
 from .step_model import GAMMAS, StepModel, alpha_of_rate, beyond_passes, residuals, tau
 from .trees import RHOS, best_tree, rho_needed
@@ -119,6 +119,12 @@ def _draft_entry(draft: Draft, measured: Measured, hardware: Hardware | None, pr
         "draft_ms": 1e3 * model.c * model.target[1],
         "overhead_ms": {"plain": 1e3 * model.plain_overhead, "speculative": 1e3 * model.overhead},
         "fit": _fit(draft),
+        "pace_ms": {
+            "fastest": 1e3 * draft.pace.fastest_s,
+            "usual": 1e3 * draft.pace.usual_s,
+            "slowest": 1e3 * draft.pace.slowest_s,
+            "moved": draft.pace.moved,
+        },
         "load_s": draft.weighed.load_s,
         "rss_bytes": draft.weighed.rss_bytes,
         "pair_memory_bytes": memory,
@@ -159,6 +165,7 @@ def _draft_entry(draft: Draft, measured: Measured, hardware: Hardware | None, pr
                 "measured_speedup": point.measured_speedup,
                 "error": point.error,
                 "held_back": point.held_back,
+                "answers": point.answers,
             }
             for point in draft.points
         ],
@@ -166,10 +173,9 @@ def _draft_entry(draft: Draft, measured: Measured, hardware: Hardware | None, pr
 
 
 def _fit(draft: Draft) -> Document:
-    """How the model of step times stands to the runs it was fitted to. beyond_passes_ms: what steps took beyond their
+    """How the model of step times stands to the steps it was fitted to. beyond_passes_ms: what they took beyond their
     passes, of which the overhead is what is above 0."""
-    runs = fitted_to(draft.runs)
-    plain, speculative = beyond_passes(draft.model, runs)
+    plain, speculative = beyond_passes(draft.answers, FIT_AT)
     steps = [
         {
             "alpha": found.alpha,
@@ -178,13 +184,10 @@ def _fit(draft: Draft) -> Document:
             "measured_ms": 1e3 * found.measured_s,
             "error": found.error,
         }
-        for found in residuals(draft.model, runs)
+        for found in residuals(draft.model, draft.answers, FIT_AT)
     ]
     return {
-        "beyond_passes_ms": {
-            "plain": None if plain is None else 1e3 * plain,
-            "speculative": None if speculative is None else 1e3 * speculative,
-        },
+        "beyond_passes_ms": {"plain": 1e3 * plain, "speculative": 1e3 * speculative},
         "steps": steps,
         "largest_error": max((abs(step["error"]) for step in steps), default=None),
         "describes": all(abs(step["error"]) <= WITHIN for step in steps),
@@ -306,20 +309,27 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
 
 
 def doubts(document: Mapping[str, Any]) -> list[str]:
-    """A sentence for each draft whose model of step times does not describe the runs that it was fitted to."""
-    said = []
+    """A sentence for each draft that was measured on a machine whose pace moved, and one for each whose model of step
+    times does not describe the steps that it was fitted to."""
+    said = [
+        f"While {entry['shape']} was measured, plain steps went from {pace['fastest']:.3g} to "
+        f"{pace['slowest']:.3g} ms: something else ran, or the machine changed its clock or its power. Gains move "
+        "with that; these are of the middle. Plan in the state that you will run in."
+        for entry in document["drafts"]
+        if (pace := entry["pace_ms"])["moved"]
+    ]
     for entry in document["drafts"]:
         if (fit := entry["fit"])["describes"]:
             continue
         worst = max(fit["steps"], key=lambda step: abs(step["error"]))
         beyond = fit["beyond_passes_ms"]["speculative" if worst["gamma"] else "plain"]
         why = (
-            "its passes, timed alone between the runs, took longer than the whole step did"
+            "its passes, timed alone between them, took longer than the whole step did"
             if beyond < 0 < worst["error"]
             else "an overhead that is the same at every gamma does not explain it"
         )
         said.append(
-            f"The model of step times does not describe the runs with {entry['shape']}: "
+            f"The model of step times does not describe the steps with {entry['shape']}: "
             f"{'a plain step' if not worst['gamma'] else 'a step at gamma ' + str(worst['gamma'])} took "
             f"{worst['measured_ms']:.3g} ms and the model, which was fitted to it, has {worst['modelled_ms']:.3g} "
             f"({worst['error']:+.0%}); {why}. Take its predictions as rough, and measure again (--fresh) when nothing "

@@ -7,7 +7,7 @@ which are held back is fixed here, beforehand.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -21,10 +21,10 @@ from edgespec.progress import SILENT, Progress
 from edgespec.resources import require_memory
 
 from .cycle import draft_cycle, target_cycle
-from .drift import Drift, Place
+from .pace import Pace, pace_of, steady
 from .rows import Rows
-from .session import CHAINS, CONTEXT, LENGTHS, Machine, Passes, Runner
-from .step_model import Point, StepModel, Timed, compared, fitted
+from .session import CHAINS, CONTEXT, LENGTHS, Machine, Runner
+from .step_model import Answer, Point, StepModel, Timed, compared, fitted
 from .store import Makers, Store, TwinSpec
 from .tokenizer import synthetic_vocabulary
 from .turns import steps_of
@@ -39,10 +39,8 @@ HELD_BACK = (
 FEWEST_HELD_BACK = 3
 ROUNDS = 4
 """At most, and fewer where time is short: a machine drifts less within a short round than within a long one."""
-_TIMINGS = 3
-"""Of a round: passes are timed at its beginning, in the middle and at its end."""
 LEAST_PAIRS, MOST_PAIRS = 2, 8
-"""Of turns with the draft and without, in an answer."""
+"""Of turns with the draft and without, in an answer; passes are timed between two of them, so not one alone."""
 _DEARER = 1.3
 """What a step of both kinds takes on average, in plain ones."""
 _PROMPT_STEPS = 8
@@ -74,7 +72,9 @@ class Draft:
     weighed: Weighed
     model: StepModel
     points: Sequence[Point]
-    runs: Sequence[Timed]
+    answers: Sequence[Answer]
+    """At one pace of the machine."""
+    pace: Pace
 
 
 @dataclass(frozen=True)
@@ -154,19 +154,27 @@ def _weighed(row: Mapping[str, Any]) -> Weighed:
     return Weighed(row["load_s"], row["rss_bytes"], {int(n): seconds for n, seconds in row["passes"].items()})
 
 
-def schedule(passes: Passes, left_s: float) -> tuple[int, list[tuple[float, int]]]:
-    """Pairs of turns in an answer, and the points of a round: as many and as long as the time allows beside the passes
-    that are timed between them, never fewer than those that are fitted to and FEWEST_HELD_BACK others."""
+def schedule(passes: StepModel, left_s: float) -> tuple[int, list[tuple[float, int]]]:
+    """Pairs of turns in an answer, and the points of a round: as many and as long as the time allows with the passes
+    that are timed between the turns, never fewer than those that are fitted to and FEWEST_HELD_BACK others.
+
+    passes: of LENGTHS."""
     pass_s = passes.target[1]
-    chains_s = sum(passes.target[n] for n in CHAINS) + sum(passes.draft[n - 1] for n in CHAINS if n > 1)
-    timing_s = _TIMINGS * PASSES * chains_s
+
+    def timing_s(lengths: Collection[int]) -> float:
+        return PASSES * sum(passes.target[n] + (passes.draft[n - 1] if n > 1 else 0.0) for n in lengths)
+
+    def round_s(answers: int, pairs: int) -> float:
+        turns_s = (_PROMPT_STEPS + _DEARER * steps_of(pairs)) * pass_s
+        between = pairs - 1
+        return answers * (turns_s + between * timing_s(CHAINS)) + between * timing_s(set(LENGTHS) - set(CHAINS))
+
     for held_back, rounds in product(range(len(HELD_BACK), FEWEST_HELD_BACK - 1, -1), range(ROUNDS, 1, -1)):
         answers = len(FIT_AT) + held_back
-        steps = (left_s / rounds - timing_s) / pass_s / answers - _PROMPT_STEPS  # in steps of plain decoding
-        pairs = int(steps / (steps_of(1) * _DEARER))
-        if pairs >= LEAST_PAIRS:
+        if rounds * round_s(answers, LEAST_PAIRS) <= left_s:
             break
-    return min(MOST_PAIRS, max(LEAST_PAIRS, pairs)), [*FIT_AT, *HELD_BACK[:held_back]]
+    fitting = [pairs for pairs in range(LEAST_PAIRS, MOST_PAIRS + 1) if rounds * round_s(answers, pairs) <= left_s]
+    return max(fitting, default=LEAST_PAIRS), [*FIT_AT, *HELD_BACK[:held_back]]
 
 
 @dataclass(frozen=True)
@@ -192,7 +200,7 @@ class _Work:
                 self.rows.add(("target", name), asdict(found))
 
     def measure_draft(self, spec: TwinSpec, chosen: str, folders: Mapping[str, Path], share_s: float) -> None:
-        """Memory, then passes and real runs in rounds, plain ones among them, as far as the time goes."""
+        """Memory, then answers in rounds, as far as the time goes."""
         key, rows, request = spec.folder_name, self.rows, self.request
         if ("done", key, chosen) in rows:
             return
@@ -209,8 +217,7 @@ class _Work:
         try:
             if ("schedule", key, chosen) not in rows:
                 with self.progress.task(f"timing passes of {request.target.name} and {spec.name}"):
-                    self._time_passes(key, chosen, runner, 0, 0)
-                passes = Drift([]).passes(_passes(rows, key, chosen))
+                    passes = runner.passes(LENGTHS)
                 rows.add(("schedule", key, chosen), schedule(passes, max(0.0, until - self.clock())))
             self._decode(key, chosen, runner, until)
             rows.add(("done", key, chosen), True)
@@ -218,65 +225,47 @@ class _Work:
             runner.close()
 
     def _decode(self, key: str, chosen: str, runner: Runner, until: float) -> None:
-        """The first round is gone through whatever the time, further ones as far as it goes.
-
-        Passes are timed among the answers and not once beforehand: a machine's speed drifts within a minute, and not
-        alike for passes over one token, which wait for memory, and over several, which compute.
-        """
+        """The first round is gone through whatever the time, further ones as far as it goes. Long passes are timed in
+        the first answer of a round alone, for they are dear and only trees'."""
         pairs, points = self.rows.get(("schedule", key, chosen))
         warm = False
         with self.progress.task(f"decoding at {len(points)} points", total=ROUNDS * len(points)) as task:
             for number in range(ROUNDS):
                 order = np.random.default_rng([number, 14]).permutation(len(points)).tolist()
                 for at, index in enumerate(order):
-                    row = ("run", key, chosen, number, at)
+                    row = ("answer", key, chosen, number, at)
                     if row not in self.rows:
                         if number and self.clock() > until:
                             return
                         alpha, gamma = points[index]
                         walk = self.walks.by_turns(alpha, gamma, pairs, context=CONTEXT, seed=number)
+                        lengths = CHAINS if at else LENGTHS
                         if not warm:
-                            runner.by_turns(walk, alpha, gamma)
+                            runner.answer(walk, alpha, gamma, lengths)
                             warm = True
-                        if at in (0, len(order) // 2):
-                            self._time_passes(key, chosen, runner, number, at)
-                        self.rows.add(row, [asdict(run) for run in runner.by_turns(walk, alpha, gamma)])
+                        self.rows.add(row, asdict(runner.answer(walk, alpha, gamma, lengths)))
                     task.advance()
-                self._time_passes(key, chosen, runner, number, len(order))
-
-    def _time_passes(self, key: str, chosen: str, runner: Runner, number: int, at: int) -> None:
-        """Those of a round's place, unless they were; long ones once a round, for they are dear and only trees'."""
-        row = ("passes", key, chosen, number, at)
-        if row not in self.rows:
-            self.rows.add(row, asdict(runner.passes(LENGTHS if at == 0 else CHAINS)))
 
 
-def _passes(rows: Rows, key: str, chosen: str) -> dict[Place, Passes]:
-    return {
-        place: Passes(_by_tokens(row["target"]), _by_tokens(row["draft"]), row["wide"])
-        for place, row in rows.places("passes", key, chosen).items()
-    }
+def _answers(rows: Rows, key: str, chosen: str) -> list[Answer]:
+    return [
+        Answer(Timed(**row["speculative"]), Timed(**row["plain"]), _passes(row["passes"]))
+        for row in rows.under("answer", key, chosen)
+    ]
+
+
+def _passes(row: Mapping[str, Any]) -> StepModel:
+    return StepModel(**{**row, "target": _by_tokens(row["target"]), "draft": _by_tokens(row["draft"])})
 
 
 def _by_tokens(times: Mapping[str, float]) -> dict[int, float]:
     return {int(n): seconds for n, seconds in times.items()}
 
 
-def _runs(rows: Rows, key: str, chosen: str) -> list[Timed]:
-    """Two a place, the speculative one and the plain."""
-    found = rows.places("run", key, chosen)
-    return [Timed(**{**run, "round": number, "place": at}) for (number, at), runs in found.items() for run in runs]
-
-
-def fitted_to(runs: Sequence[Timed]) -> list[Timed]:
-    """Those that the model is fitted to: plain ones, and those at FIT_AT."""
-    return [run for run in runs if not run.gamma or (run.alpha, run.gamma) in FIT_AT]
-
-
 def _draft(spec: TwinSpec, chosen: str, rows: Rows) -> Draft:
     key = spec.folder_name
-    runs = _runs(rows, key, chosen)
-    drift = Drift(runs)
-    passes, runs = drift.passes(_passes(rows, key, chosen)), [drift.run(run) for run in runs]
-    model = fitted(StepModel(passes.target, passes.draft, passes.wide), fitted_to(runs))
-    return Draft(spec, _weighed(rows.get(("weighed", key, chosen))), model, compared(model, runs, FIT_AT), runs)
+    measured = _answers(rows, key, chosen)
+    answers = steady(measured)
+    model = fitted(answers, FIT_AT)
+    points = compared(model, answers, FIT_AT)
+    return Draft(spec, _weighed(rows.get(("weighed", key, chosen))), model, points, answers, pace_of(measured))

@@ -11,9 +11,10 @@ from edgespec.errors import EdgespecError
 
 ROWS = "measured.jsonl"
 Key = tuple[str | float | int, ...]
-VERSION = 4
+VERSION = 5
 """Of how rows are measured: raised when that changes, so that older rows are refused. 2: runs stand behind as long a
-context as passes. 3: passes are timed between the runs. 4: answers are decoded by turns."""
+context as passes. 3: passes are timed between the runs. 4: answers are decoded by turns. 5: passes are timed between
+the turns."""
 
 
 class Rows:
@@ -40,10 +41,6 @@ class Rows:
     def under(self, *start: str | float | int) -> list[Any]:
         """Values whose key begins so, in the order they were measured."""
         return [value for key, value in self._found.items() if key[: len(start)] == start]
-
-    def places(self, *start: str | float | int) -> dict[tuple[int, int], Any]:
-        """The same by the two numbers that their keys end with."""
-        return {(int(key[-2]), int(key[-1])): value for key, value in self._found.items() if key[: len(start)] == start}
 
     def add(self, key: Key, value: Any) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

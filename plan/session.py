@@ -12,7 +12,7 @@ from edgespec.engine.passes import time_iterations
 from edgespec.engine.proposal import Drafter
 from edgespec.pair import Pair
 
-from .step_model import Timed
+from .step_model import Answer, StepModel, usual_passes
 from .turns import Alternating, timed
 from .walks import Walk
 from .weigh import Weighed, weigh
@@ -25,23 +25,14 @@ WIDE = 4
 CONTEXT = 64
 
 
-@dataclass(frozen=True)
-class Passes:
-    """Seconds, see step_model.StepModel. wide: a draft pass over WIDE tokens / over one."""
-
-    target: Mapping[int, float]
-    draft: Mapping[int, float]
-    wide: float
-
-
 class Runner(Protocol):
     """A pair that is loaded."""
 
-    def passes(self, lengths: Sequence[int]) -> Passes:
-        """A few passes of each kind, quick enough to stand between runs. lengths: of the target's."""
+    def passes(self, lengths: Sequence[int]) -> StepModel:
+        """A few passes of each kind, quick enough to stand within an answer. lengths: of the target's."""
 
-    def by_turns(self, walk: Walk, alpha: float, gamma: int) -> tuple[Timed, Timed]:
-        """Decode `walk`'s answer, by turns with the draft and without: what both took (see turns.py)."""
+    def answer(self, walk: Walk, alpha: float, gamma: int, lengths: Sequence[int]) -> Answer:
+        """Decode `walk`'s answer, by turns with the draft and without, with such passes between (see turns.py)."""
 
     def close(self) -> None: ...
 
@@ -85,23 +76,26 @@ class NativeRunner:
         self._draft = open_model(pair.draft, draft_device or device, settings)
         self._turning: Alternating | None = None
         self._timing: tuple[ModelSequence, ModelSequence] | None = None
+        self._lengths: Sequence[int] = ()
+        self._between: list[StepModel] = []
 
-    def passes(self, lengths: Sequence[int]) -> Passes:
+    def passes(self, lengths: Sequence[int]) -> StepModel:
         cold = self._timing is None
         self._timing = self._timing or (self._engine.timing_sequence(), self._draft.sequence())
         target, draft = self._timing
         how: dict[str, Any] = {"vocabulary": self._vocabulary, "context": CONTEXT, "repetitions": 1, "warm_up": cold}
         times = time_iterations(target, draft, lengths=lengths, **how)
         alone = time_iterations(draft, None, lengths=(WIDE,), **how)["target"]
-        return Passes(times["target"], times["draft"], alone[WIDE] / alone[1])
+        return StepModel(times["target"], times["draft"], alone[WIDE] / alone[1])
 
-    def by_turns(self, walk: Walk, alpha: float, gamma: int) -> tuple[Timed, Timed]:
+    def answer(self, walk: Walk, alpha: float, gamma: int, lengths: Sequence[int]) -> Answer:
+        self._lengths, self._between = lengths, []
         steps = self._engine.generate(walk.prompt, walk.tokens, gamma=gamma).steps[1:]
         assert self._turning is not None
-        return timed(alpha, gamma, steps, self._turning.seconds)
+        return Answer(*timed(alpha, gamma, steps, self._turning.seconds), usual_passes(self._between))
 
     def _by_turns(self, drafter: Drafter) -> Drafter:
-        self._turning = Alternating(drafter)
+        self._turning = Alternating(drafter, lambda: self._between.append(self.passes(self._lengths)))
         return self._turning
 
     def close(self) -> None:

@@ -5,7 +5,8 @@ Notation: alpha, gamma, tau, c, v as everywhere here (Leviathan et al. 2023, eq.
                       gamma 0: t_target(1) + plain overhead
   speed-up = tau(alpha, gamma) * seconds(0) / seconds(gamma)
 Behind a step whose proposals were all accepted, chance alpha^gamma, the draft reads one token more: its own last. The
-passes are timed alone; the two overheads are what real steps take beyond them, the engine's own time, never below 0.
+passes are timed alone, in the midst of the answers; the two overheads are what real steps take beyond them, the
+engine's own time, never below 0.
 """
 
 from __future__ import annotations
@@ -64,6 +65,16 @@ class StepModel:
         """Draft pass / target pass, the mean over the gammas that were timed."""
         return sum(seconds / g for g, seconds in self.draft.items()) / len(self.draft) / self.target[1]
 
+    def scaled(self, factor: float) -> StepModel:
+        """On a machine that takes `factor` times as long."""
+        return replace(
+            self,
+            target={n: factor * seconds for n, seconds in self.target.items()},
+            draft={g: factor * seconds for g, seconds in self.draft.items()},
+            overhead=factor * self.overhead,
+            plain_overhead=factor * self.plain_overhead,
+        )
+
     def v(self, n: int) -> float:
         return Costs(self.target).target(n) / self.target[1]
 
@@ -110,43 +121,84 @@ class StepModel:
 
 @dataclass(frozen=True)
 class Timed:
-    """A real run: steps after the prompt's, and their seconds. gamma 0: plain decoding; its alpha says nothing. Runs of
-    one round are near one another in time, and those at one place of it nearest."""
+    """Real steps after the prompt's, and their seconds. tokens: that they emitted. gamma 0: plain decoding; its alpha
+    says nothing."""
 
     alpha: float
     gamma: int
     tokens: int
     steps: int
     seconds: float
-    round: int = 0
-    place: int = 0
+
+    @property
+    def step_s(self) -> float:
+        return self.seconds / self.steps
 
 
-def beyond_passes(model: StepModel, runs: Iterable[Timed]) -> tuple[float | None, float | None]:
-    """Seconds that steps take beyond what passes make of them, plain ones and those with proposals: medians over runs.
-    Below 0 the passes took longer, timed alone, than whole steps did. None: no run of the kind."""
-    bare = replace(model, overhead=0.0, plain_overhead=0.0)
-    beyond: dict[bool, list[float]] = {False: [], True: []}
-    for run in runs:
-        beyond[run.gamma > 0].append(run.seconds / run.steps - bare.seconds(run.gamma, run.alpha))
-    plain, speculative = (median(beyond[kind]) if beyond[kind] else None for kind in (False, True))
-    return plain, speculative
+@dataclass(frozen=True)
+class Answer:
+    """What one answer took, by turns: steps with the draft, plain ones, and, in their midst, passes alone (a StepModel
+    without overheads)."""
+
+    speculative: Timed
+    plain: Timed
+    passes: StepModel
+
+    @property
+    def point(self) -> tuple[float, int]:
+        """(alpha, gamma)."""
+        return self.speculative.alpha, self.speculative.gamma
+
+    def scaled(self, factor: float) -> Answer:
+        """On a machine that takes `factor` times as long."""
+        speculative, plain = (
+            replace(timed, seconds=factor * timed.seconds) for timed in (self.speculative, self.plain)
+        )
+        return Answer(speculative, plain, self.passes.scaled(factor))
 
 
-def fitted(model: StepModel, runs: Iterable[Timed]) -> StepModel:
-    """The model with the overheads that fit best of those that can be: an engine takes no time back, so none is below
-    0. With no run of a kind its overhead stays."""
-    plain, speculative = beyond_passes(model, runs)
-    return replace(
-        model,
-        plain_overhead=model.plain_overhead if plain is None else max(0.0, plain),
-        overhead=model.overhead if speculative is None else max(0.0, speculative),
+def usual_passes(all_passes: Iterable[StepModel]) -> StepModel:
+    """The medians over all that were timed; lengths may have been timed in some of them only."""
+    target: dict[int, list[float]] = {}
+    draft: dict[int, list[float]] = {}
+    wide: list[float] = []
+    for passes in all_passes:
+        wide.append(passes.wide)
+        for times, timed in ((target, passes.target), (draft, passes.draft)):
+            for n, seconds in timed.items():
+                times.setdefault(n, []).append(seconds)
+    return StepModel(
+        {n: median(target[n]) for n in sorted(target)}, {n: median(draft[n]) for n in sorted(draft)}, median(wide)
     )
+
+
+def beyond_passes(answers: Sequence[Answer], fit_at: Iterable[tuple[float, int]]) -> tuple[float, float]:
+    """Seconds that steps take beyond what passes make of them; below 0 the passes took longer, timed alone, than whole
+    steps did. Plain ones: the median step over all answers less the usual pass, which have nothing in common but the
+    machine. Those with proposals: the median over the answers at `fit_at`, of each less its own answer's passes.
+    Raises StatisticsError without an answer there."""
+    fit = set(fit_at)
+    plain = median(answer.plain.step_s for answer in answers)
+    speculative = median(
+        answer.speculative.step_s - answer.passes.seconds(gamma, alpha)
+        for answer in answers
+        for alpha, gamma in (answer.point,)
+        if answer.point in fit
+    )
+    return plain - usual_passes(answer.passes for answer in answers).seconds(0), speculative
+
+
+def fitted(answers: Sequence[Answer], fit_at: Iterable[tuple[float, int]]) -> StepModel:
+    """The usual passes, with the overheads that fit best of those that can be: an engine takes no time back, so none is
+    below 0. answers: at one pace of the machine (pace.py)."""
+    plain, speculative = beyond_passes(answers, fit_at)
+    passes = usual_passes(answer.passes for answer in answers)
+    return replace(passes, plain_overhead=max(0.0, plain), overhead=max(0.0, speculative))
 
 
 @dataclass(frozen=True)
 class Residual:
-    """A step at one point as the model has it and as runs took it, seconds. error: modelled / measured - 1."""
+    """A step at one point as the model has it and as it was, seconds. error: modelled / measured - 1."""
 
     alpha: float
     gamma: int
@@ -158,11 +210,16 @@ class Residual:
         return self.modelled_s / self.measured_s - 1
 
 
-def residuals(model: StepModel, runs: Iterable[Timed]) -> list[Residual]:
-    """One for each point of the runs: the median over them of seconds a step. Plain decoding is one point, alpha 0."""
+def residuals(model: StepModel, answers: Iterable[Answer], fit_at: Iterable[tuple[float, int]]) -> list[Residual]:
+    """Of what the model was fitted to: plain decoding (gamma and alpha 0), and the points of `fit_at`. Measured: the
+    median over answers."""
+    fit = set(fit_at)
     found: dict[tuple[int, float], list[float]] = {}
-    for run in runs:
-        found.setdefault((run.gamma, run.alpha if run.gamma else 0.0), []).append(run.seconds / run.steps)
+    for answer in answers:
+        found.setdefault((0, 0.0), []).append(answer.plain.step_s)
+        if answer.point in fit:
+            alpha, gamma = answer.point
+            found.setdefault((gamma, alpha), []).append(answer.speculative.step_s)
     return [
         Residual(alpha, gamma, model.seconds(gamma, alpha), median(seconds))
         for (gamma, alpha), seconds in sorted(found.items())
@@ -171,34 +228,30 @@ def residuals(model: StepModel, runs: Iterable[Timed]) -> list[Residual]:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the surface as it was measured and as the model has it. held_back: not used to fit the model. error:
-    predicted / measured - 1."""
+    """A point of the surface as it was measured and as the model has it. held_back: its steps were not used to fit the
+    model. error: predicted / measured - 1. answers: that were measured there."""
 
     alpha: float
     gamma: int
     predicted_speedup: float
     measured_speedup: float
     held_back: bool
+    answers: int
 
     @property
     def error(self) -> float:
         return self.predicted_speedup / self.measured_speedup - 1
 
 
-def compared(model: StepModel, runs: Sequence[Timed], fit_at: Iterable[tuple[float, int]]) -> list[Point]:
-    """Each measured point beside the model's. Speed-ups are of tokens a second over the plain runs of the same round:
-    the median over rounds. Runs are at one pace of the machine before (drift.py)."""
-    plain: dict[int, list[float]] = {}
-    for run in runs:
-        if not run.gamma:
-            plain.setdefault(run.round, []).append(run.seconds / (run.tokens - 1))
-    found: dict[tuple[float, int], list[float]] = {}
-    for run in runs:
-        if run.gamma:
-            gain = median(plain[run.round]) * (run.tokens - 1) / run.seconds
-            found.setdefault((run.alpha, run.gamma), []).append(gain)
+def compared(model: StepModel, answers: Sequence[Answer], fit_at: Iterable[tuple[float, int]]) -> list[Point]:
+    """Each measured point beside the model's. Measured: tokens a second of its speculative steps over those of plain
+    ones, medians over its answers and over all. answers: at one pace of the machine (pace.py)."""
     fit = set(fit_at)
+    plain_s = median(answer.plain.seconds / answer.plain.tokens for answer in answers)
+    found: dict[tuple[float, int], list[float]] = {}
+    for answer in answers:
+        found.setdefault(answer.point, []).append(plain_s * answer.speculative.tokens / answer.speculative.seconds)
     return [
-        Point(alpha, gamma, model.speedup(alpha, gamma), median(gains), (alpha, gamma) not in fit)
+        Point(alpha, gamma, model.speedup(alpha, gamma), median(gains), (alpha, gamma) not in fit, len(gains))
         for (alpha, gamma), gains in sorted(found.items())
     ]

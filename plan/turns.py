@@ -1,7 +1,9 @@
-"""Speculation and plain decoding by turns within one answer: both at the pace that the machine has at that moment.
+"""Speculation and plain decoding by turns within one answer, and passes alone between the turns: all three at the pace
+that the machine has at that moment.
 
 Whole runs beside one another lie minutes apart, and on a shared machine the same run took from 0.9 to 1.4 times as long
-from one minute to the next (LOG.md, 2026-11-29). A turn is a second or two.
+from one minute to the next, and passes over several tokens moved otherwise than those over one (LOG.md, 2026-11-29). A
+turn is a second or two.
 
 The first step of a turn counts for neither: its pass has another length than the one before, which the plugin prepares
 for, and a draft reads there what plain steps wrote.
@@ -37,44 +39,55 @@ def steps_of(pairs: int) -> int:
 
 
 class Alternating:
-    """A drafter that is silent in every other turn, and whose model then does not run. See Drafter."""
+    """A drafter that is silent in every other turn, and whose model then does not run. between: called between two
+    pairs of turns, in no step's time. See Drafter."""
 
-    def __init__(self, drafter: Drafter, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        drafter: Drafter,
+        between: Callable[[], object] = lambda: None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.name = drafter.name
         self._drafter = drafter
+        self._between = between
         self._clock = clock
         self._began: list[float] = []
-        self._ended = 0.0
+        self._ended: list[float] = []
+        self._observed = 0.0
 
     @property
     def seconds(self) -> list[float]:
-        """Of each step behind the prompt's, from its proposal to the next one's."""
-        ends = [*self._began[1:], self._ended]
-        return [end - began for began, end in zip(self._began, ends, strict=False)]
+        """Of each step behind the prompt's, from its proposal until the next one is asked for; of the last, until its
+        outcome was heard."""
+        return [end - began for began, end in zip(self._began, [*self._ended, self._observed], strict=False)]
 
     def begin(self, prompt_ids: Sequence[int]) -> None:
-        self._began = []
+        self._began, self._ended = [], []
         self._drafter.begin(prompt_ids)
 
     def propose(self, budget: int) -> Proposal:
-        speculative = speculates(len(self._began))
+        step = len(self._began)
+        if step:
+            self._ended.append(self._clock())
+            if step % steps_of(1) == 0:
+                self._between()
         self._began.append(self._clock())
-        return self._drafter.propose(budget) if speculative else NOTHING
+        return self._drafter.propose(budget) if speculates(step) else NOTHING
 
     def observe(self, verified: Verified) -> None:
         self._drafter.observe(verified)
-        self._ended = self._clock()
+        self._observed = self._clock()
 
     def close(self) -> None:
         self._drafter.close()
 
 
 def timed(alpha: float, gamma: int, steps: Sequence[Step], seconds: Sequence[float]) -> tuple[Timed, Timed]:
-    """The speculative run and the plain one that an answer's steps behind the prompt's are together."""
+    """The speculative steps and the plain ones that count, of an answer's behind the prompt's."""
     runs: list[Timed] = []
     for speculative in (True, False):
         own = [at for at in range(len(steps)) if counts(at) and speculates(at) is speculative]
         tokens = sum(len(steps[at].tokens) for at in own)
-        # a run's first token is the prompt's
-        runs.append(Timed(alpha, gamma if speculative else 0, 1 + tokens, len(own), sum(seconds[at] for at in own)))
+        runs.append(Timed(alpha, gamma if speculative else 0, tokens, len(own), sum(seconds[at] for at in own)))
     return runs[0], runs[1]

@@ -156,7 +156,7 @@ def _show(terminal: Terminal, stage: Any, document: dict[str, Any]) -> None:
         ],
     )
     terminal.table(
-        "Predicted and measured, real runs with twins",
+        "Predicted and measured, real answers of twins",
         ["draft twin", "alpha", "gamma", "predicted", "measured", "error", ""],
         [
             [

@@ -87,7 +87,7 @@ class NativeEngine(HasTokenizer):
 
     def timing_sequence(self) -> ModelSequence:
         """Another, empty sequence on the compiled target: passes can be timed on it without a second copy of the
-        weights, as long as no `generate` runs."""
+        weights, between `generate`s or between the steps of one, in its thread."""
         return self._target.sequence()
 
     def generate(

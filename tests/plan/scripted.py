@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from edgespec.plan import answer, find_hardware, make_drafts, make_target
+from edgespec.plan.pace import pace_of
 from edgespec.plan.planning import FIT_AT, HELD_BACK, Draft, Measured
-from edgespec.plan.step_model import StepModel, Timed, compared, tau
+from edgespec.plan.step_model import Answer, StepModel, Timed, compared, fitted, tau
 from edgespec.plan.weigh import Weighed
 
 TARGET = make_target("phi-3-mini", "int4", "cpu")
@@ -24,14 +26,20 @@ def document(**more: Any) -> dict[str, Any]:
     """more: as for `answer`."""
     drafts = []
     for spec in make_drafts(SHAPES, TARGET, "int8"):
-        real = model(spec.name, 1.05)  # what runs take: a little more than what was timed
-        points = [(0.7, 0), *FIT_AT, *HELD_BACK]
-        runs = [Timed(a, g, 1 + round(100 * tau(a, g)), 100, 100 * real.seconds(g, a)) for a, g in points]
-        own = model(spec.name)
-        bytes_held = 2 * spec.layout.parameters
-        drafts.append(
-            Draft(spec, Weighed(0.4, bytes_held, {1: PASS_S[spec.name]}), own, compared(own, runs, FIT_AT), runs)
-        )
+        real = model(spec.name, 1.05)  # what answers take: a little more than what was timed
+        own = replace(model(spec.name), overhead=0.0, plain_overhead=0.0)
+        answers = [
+            Answer(
+                Timed(a, g, round(100 * tau(a, g)), 100, 100 * real.seconds(g, a)),
+                Timed(a, 0, 100, 100, 100 * real.seconds(0)),
+                own,
+            )
+            for a, g in (*FIT_AT, *HELD_BACK)
+        ]
+        weighed = Weighed(0.4, 2 * spec.layout.parameters, {1: PASS_S[spec.name]})
+        found = fitted(answers, FIT_AT)
+        points = compared(found, answers, FIT_AT)
+        drafts.append(Draft(spec, weighed, found, points, answers, pace_of(answers)))
     measured = Measured(
         TARGET, Weighed(9.0, 2_600_000_000, {1: 0.16, 4: 0.18}), "f32", {"default": 0.2, "f32": 0.16}, drafts
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from edgespec.plan.step_model import (
     GAMMAS,
+    Answer,
     StepModel,
     Timed,
     alpha_of_rate,
@@ -70,31 +72,47 @@ def test_the_best_gamma_is_the_best(alpha: float) -> None:
     assert best in GAMMAS and IDEAL.best_gamma(min(0.99, alpha + 0.2)) >= best
 
 
+FIT = [(0.7, 1), (0.7, 4)]
+
+
+def answer_of(true: StepModel, alpha: float, gamma: int, *, step: float = 1.0, slow: float = 1.0) -> Answer:
+    """On a machine of `true`'s times. step: what a speculative step takes of what it should; slow: what all takes."""
+    passes = StepModel(true.target, true.draft).scaled(slow)
+    return Answer(
+        Timed(alpha, gamma, round(1000 * tau(alpha, gamma)), 1000, 1000 * slow * step * true.seconds(gamma, alpha)),
+        Timed(alpha, 0, 1000, 1000, 1000 * slow * true.seconds(0)),
+        passes,
+    )
+
+
 def test_fitting_finds_the_overheads_and_leaves_held_back_points_alone() -> None:
     true = StepModel({1: 1.0, 2: 1.1, 8: 1.7}, {1: 0.1, 3: 0.3, 7: 0.7}, overhead=0.05, plain_overhead=0.02)
-    points = [(0.0, 0), (0.7, 1), (0.7, 4), (0.8, 3), (0.5, 2)]
-    runs = [Timed(a, g, 1 + round(1000 * tau(a, g)), 1000, 1000 * true.seconds(g, a)) for a, g in points]
-    found = fitted(StepModel(true.target, true.draft), runs[:3])
+    answers = [answer_of(true, alpha, gamma) for alpha, gamma in (*FIT, (0.8, 3), (0.5, 2))]
+    found = fitted(answers, FIT)
     assert (found.overhead, found.plain_overhead) == (pytest.approx(0.05), pytest.approx(0.02))
-    compared_points = compared(found, runs, [(0.7, 1), (0.7, 4)])
-    assert [(p.alpha, p.gamma, p.held_back) for p in compared_points] == [
-        (0.5, 2, True), (0.7, 1, False), (0.7, 4, False), (0.8, 3, True),
+    points = compared(found, answers, FIT)
+    assert [(p.alpha, p.gamma, p.held_back, p.answers) for p in points] == [
+        (0.5, 2, True, 1), (0.7, 1, False, 1), (0.7, 4, False, 1), (0.8, 3, True, 1),
     ]  # fmt: skip
-    assert max(abs(p.error) for p in compared_points) < 0.01
-    runs[3] = Timed(0.8, 3, 1 + round(1000 * tau(0.8, 3)), 1000, 2 * runs[3].seconds)
-    worse = compared(fitted(StepModel(true.target, true.draft), runs[:3]), runs, [(0.7, 1), (0.7, 4)])
+    assert max(abs(p.error) for p in points) < 0.01
+    answers[2] = answer_of(true, 0.8, 3, step=2.0)
+    worse = compared(fitted(answers, FIT), answers, FIT)
     assert worse[3].error == pytest.approx(1.0, abs=0.01), "an error is shown, not fitted away"
 
 
 def test_no_overhead_below_zero_is_fitted_and_what_is_left_is_told() -> None:
     """A plan of a 3.8 B target once took -112 ms for an overhead, and predicted with it."""
     passes = StepModel({1: 0.172, 2: 0.322, 6: 0.397}, {1: 0.008, 4: 0.022})
-    runs = [Timed(0.7, 0, 18, 17, 17 * 0.176), Timed(0.7, 1, 18, 10, 1.98), Timed(0.7, 4, 23, 8, 2.28)]
-    plain, speculative = beyond_passes(passes, runs)
-    assert plain == pytest.approx(0.004) and speculative is not None and speculative < -0.1
-    found = fitted(passes, runs)
+    plain_steps = Timed(0.7, 0, 17, 17, 17 * 0.176)
+    answers = [
+        Answer(Timed(0.7, 1, 17, 10, 1.98), plain_steps, passes),
+        Answer(Timed(0.7, 4, 22, 8, 2.28), plain_steps, passes),
+    ]
+    plain, speculative = beyond_passes(answers, FIT)
+    assert plain == pytest.approx(0.004) and speculative < -0.1
+    found = fitted(answers, FIT)
     assert found.overhead == 0 and found.plain_overhead == pytest.approx(0.004)
-    steps = residuals(found, runs)
+    steps = residuals(found, answers, FIT)
     assert [(step.alpha, step.gamma) for step in steps] == [(0.0, 0), (0.7, 1), (0.7, 4)]
     assert steps[0].error == pytest.approx(0) and steps[1].measured_s == pytest.approx(0.198)
     assert steps[1].error == pytest.approx((0.322 + 0.008 + 0.7 * (0.022 - 0.008) / 3) / 0.198 - 1)
@@ -107,16 +125,14 @@ def test_behind_a_full_acceptance_the_draft_reads_its_own_last_token_too() -> No
     assert model.seconds(3, 1.0) == pytest.approx(1.4) and model.seconds(0, 0.9) == 1.0
 
 
-def test_a_speed_up_is_over_the_plain_runs_of_its_own_round() -> None:
-    """The second round ran at half the speed."""
+def test_a_speed_up_is_over_the_plain_steps_of_all_answers() -> None:
+    """One answer's plain steps were disturbed, and say nothing of its speculative ones."""
     model = StepModel({1: 1.0, 2: 1.0}, {1: 0.0})
-    runs = [
-        Timed(0.7, gamma, 18, 10 if gamma else 17, slow * (10.0 if gamma else 17.0), number)
-        for number, slow in enumerate((1.0, 2.0))
-        for gamma in ((0, 1) if number == 0 else (0, 0, 1))
-    ]
-    (point,) = compared(model, runs, [])
-    assert point.measured_speedup == pytest.approx(1.7) == point.predicted_speedup
+    answers = [answer_of(model, 0.7, gamma) for gamma in (1, 1, 2)]
+    answers[0] = replace(answers[0], plain=replace(answers[0].plain, seconds=2 * answers[0].plain.seconds))
+    first, second = compared(model, answers, [])
+    assert first.measured_speedup == pytest.approx(1.7) == first.predicted_speedup and first.answers == 2
+    assert second.measured_speedup == pytest.approx(tau(0.7, 2)) and second.answers == 1
 
 
 def test_passes_between_and_beyond_the_timed_ones() -> None:

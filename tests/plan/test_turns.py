@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 
+from edgespec.engine.model import ModelSequence
 from edgespec.engine.native import NativeEngine
 from edgespec.engine.proposal import NOTHING, Proposal, Verified, chain
 from edgespec.engine.step import Step
@@ -43,9 +45,14 @@ class Noting:
 
 
 def test_a_drafter_is_silent_in_every_other_turn_and_hears_all() -> None:
-    clock = [0.0]
+    clock, between = [0.0], []
+
+    def pause() -> None:
+        between.append(inner.asked)
+        clock[0] += 100.0
+
     inner = Noting(clock)
-    drafter = Alternating(inner, lambda: clock[0])
+    drafter = Alternating(inner, pause, lambda: clock[0])
     logits = np.zeros((2, 9), np.float32)
     for _ in range(2):  # a second text begins with a speculative turn again
         drafter.begin([1])
@@ -59,6 +66,8 @@ def test_a_drafter_is_silent_in_every_other_turn_and_hears_all() -> None:
             clock[0] += 0.25
         assert lengths == ([1] * TURN + [0] * TURN) * 2
         assert (inner.asked, inner.heard) == (2 * TURN, steps_of(2) + 1)
+        assert between == [TURN], "once, in the middle of two pairs, and in no step's time"
+        between.clear()
         # the last step ends with what the drafter heard, the others with the next one's beginning
         expected = ([1.75] * TURN + [0.75] * TURN) * 2
         expected[-1] = 0.5
@@ -70,8 +79,8 @@ def test_the_first_step_of_a_turn_counts_for_neither() -> None:
     seconds = [(9.0 if not counts(at) else 0.3 if speculates(at) else 0.2) for at in range(steps_of(2))]
     speculative, plain = timed(0.7, 3, steps, seconds)
     own = 2 * (TURN - 1)
-    assert (speculative.gamma, speculative.steps, speculative.tokens) == (3, own, 1 + 3 * own)
-    assert (plain.gamma, plain.steps, plain.tokens) == (0, own, 1 + own)
+    assert (speculative.gamma, speculative.steps, speculative.tokens) == (3, own, 3 * own)
+    assert (plain.gamma, plain.steps, plain.tokens) == (0, own, own)
     assert speculative.seconds == pytest.approx(0.3 * own) and plain.seconds == pytest.approx(0.2 * own)
 
 
@@ -84,23 +93,32 @@ def test_an_answer_by_turns_has_the_expected_tau(alpha: float, gamma: int, pairs
 
 
 def test_real_twins_take_the_turns_that_were_foreseen(twins: Callable[[str], Pair], twin_walks: Walks) -> None:
-    """And say by turns what they say plainly."""
+    """And say by turns, with passes of other text between, what they say otherwise."""
     pair = twins("int4")
     walks = [(alpha, gamma, twin_walks.by_turns(alpha, gamma, 2)) for alpha, gamma in ((0.5, 2), (0.8, 4), (0.95, 6))]
     runner = NativeRunner(pair, "CPU", None, {"INFERENCE_PRECISION_HINT": "f32"})
     try:
         for alpha, gamma, walk in walks:
-            speculative, plain = runner.by_turns(walk, alpha, gamma)
+            answer = runner.answer(walk, alpha, gamma, (1, 2, 4))
+            speculative, plain = answer.speculative, answer.plain
             assert (speculative.steps, plain.steps) == (2 * (TURN - 1), 2 * (TURN - 1)), "no more steps than foreseen"
-            assert (speculative.tokens - 1) / speculative.steps == pytest.approx(walk.tau)
-            assert plain.tokens - 1 == plain.steps and min(speculative.seconds, plain.seconds) > 0
+            assert speculative.tokens / speculative.steps == pytest.approx(walk.tau)
+            assert plain.tokens == plain.steps and min(speculative.seconds, plain.seconds) > 0
+            assert list(answer.passes.target) == [1, 2, 4] and list(answer.passes.draft) == [1, 3]
+            assert min(*answer.passes.target.values(), *answer.passes.draft.values(), answer.passes.wide) > 0
     finally:
         runner.close()
     said: list[list[list[int]]] = []
-    for wrap in (Alternating, None):
+    for by_turns in (True, False):
         native = NativeEngine(pair, device="CPU", mode="draft", settings={"INFERENCE_PRECISION_HINT": "f32"})
-        if wrap is not None:
-            native.watch_drafter(wrap)
+        if by_turns:
+            beside = native.timing_sequence()
+
+            def between(beside: ModelSequence = beside) -> None:
+                beside.reset()
+                beside.feed([5, 6, 7, 8], rows=4)
+
+            native.watch_drafter(partial(Alternating, between=between))
         said.append([native.generate(walk.prompt, walk.tokens, gamma=gamma).token_ids for _, gamma, walk in walks])
         native.close()
     assert said[0] == said[1]
