@@ -119,12 +119,8 @@ def _draft_entry(draft: Draft, measured: Measured, hardware: Hardware | None, pr
         "draft_ms": 1e3 * model.c * model.target[1],
         "overhead_ms": {"plain": 1e3 * model.plain_overhead, "speculative": 1e3 * model.overhead},
         "fit": _fit(draft),
-        "pace_ms": {
-            "fastest": 1e3 * draft.pace.fastest_s,
-            "usual": 1e3 * draft.pace.usual_s,
-            "slowest": 1e3 * draft.pace.slowest_s,
-            "moved": draft.pace.moved,
-        },
+        "pace_ms": {"plain": _range_ms(draft.pace.plain_s), "several": _range_ms(draft.pace.several_s)},
+        "moved": draft.pace.moved,
         "load_s": draft.weighed.load_s,
         "rss_bytes": draft.weighed.rss_bytes,
         "pair_memory_bytes": memory,
@@ -170,6 +166,10 @@ def _draft_entry(draft: Draft, measured: Measured, hardware: Hardware | None, pr
             for point in draft.points
         ],
     }
+
+
+def _range_ms(pace_s: Sequence[float]) -> list[float]:
+    return [1e3 * min(pace_s), 1e3 * max(pace_s)]
 
 
 def _fit(draft: Draft) -> Document:
@@ -302,7 +302,7 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
     held = document["held_back"]
     if held["points"]:
         said.append(
-            f"The model of step times was held against {held['points']} points that it was not fitted to: "
+            f"The model of step times was held against {held['points']} points whose steps it was not fitted to: "
             f"{held['within_10_percent']} within 10 %, the largest error {held['largest_error']:.0%}."
         )
     return said
@@ -312,11 +312,12 @@ def doubts(document: Mapping[str, Any]) -> list[str]:
     """A sentence for each draft that was measured on a machine whose pace moved, and one for each whose model of step
     times does not describe the steps that it was fitted to."""
     said = [
-        f"While {entry['shape']} was measured, plain steps went from {pace['fastest']:.3g} to "
-        f"{pace['slowest']:.3g} ms: something else ran, or the machine changed its clock or its power. Gains move "
-        "with that; these are of the middle. Plan in the state that you will run in."
+        f"While {entry['shape']} was measured the machine's pace moved: plain steps took between "
+        f"{_between(entry, 'plain')}, passes over several tokens between {_between(entry, 'several')} (medians of "
+        "neighbouring answers). Something else ran, or the clock or the power changed. The gains are those of the "
+        "middle; plan in the state that you will run in."
         for entry in document["drafts"]
-        if (pace := entry["pace_ms"])["moved"]
+        if entry["moved"]
     ]
     for entry in document["drafts"]:
         if (fit := entry["fit"])["describes"]:
@@ -336,6 +337,11 @@ def doubts(document: Mapping[str, Any]) -> list[str]:
             "else runs."
         )
     return said
+
+
+def _between(entry: Mapping[str, Any], kind: str) -> str:
+    low, high = entry["pace_ms"][kind]
+    return f"{low:.3g} and {high:.3g} ms"
 
 
 def gamma_steps(by_alpha: Mapping[str, int]) -> list[str]:

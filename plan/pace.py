@@ -1,53 +1,81 @@
-"""A machine's pace moves while it is measured; the plain turns of neighbouring answers say where it is.
+"""A machine's pace moves while it is measured, and not as a whole: one token waits for memory, several compute.
 
-What an answer took, its passes too, is put at the pace that plain decoding has on the whole: multiplied by the usual
-plain step over the plain step around it, the median of WINDOW answers. Not over the answer's own: a plain step waits
-for memory, which a neighbour on a shared machine takes for seconds (67 to 132 ms from one answer to the next, while
-steps over several tokens, which compute, stayed within a few per cent: LOG.md, 2026-11-29).
+On a shared machine plain steps went from 67 to 132 ms from one answer to the next while passes over several tokens
+stayed where they were, and at another time both moved (LOG.md, 2026-11-29). So there are two paces, each smoothed over
+neighbouring answers: of plain steps, and of target passes over several tokens. What an answer took is put at the usual
+pace of its kind: plain steps and passes over one token by the first, all else by the second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import median
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import geometric_mean, median
 
+from .session import CHAINS
 from .step_model import Answer
 
 WINDOW = 11
-"""Answers, half of them before and half behind; about a minute."""
+"""Answers of which a pace is the median, half of them before and half behind where there are so many."""
+FEWEST = 3
+_SHARE = 3
+"""A window is at most one in so many of the answers, or a plan of few would have one pace."""
 MOVED = 1.25
-"""A machine whose plain step, so smoothed, was at its slowest this many times what it was at its fastest is told of."""
+"""A machine one of whose paces was at its slowest this many times what it was at its fastest is told of."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of a plain step, medians of WINDOW answers: the fastest, the slowest, and the median of all answers."""
+    """What moves with the machine, of each answer, smoothed: seconds of a plain step, and of a target pass over several
+    tokens (the geometric mean over those of CHAINS)."""
 
-    fastest_s: float
-    usual_s: float
-    slowest_s: float
+    plain_s: Sequence[float]
+    several_s: Sequence[float]
 
     @property
     def moved(self) -> bool:
-        return self.slowest_s > MOVED * self.fastest_s
+        return any(max(pace) > MOVED * min(pace) for pace in (self.plain_s, self.several_s))
 
 
 def pace_of(answers: Sequence[Answer]) -> Pace:
-    """answers: in the order they were given. Raises ValueError without one."""
-    around = _around(answers)
-    return Pace(min(around), median(answer.plain.step_s for answer in answers), max(around))
+    """answers: in the order they were given, one at least."""
+    return Pace(_smoothed(answers, _plain), _smoothed(answers, _several))
 
 
 def steady(answers: Sequence[Answer]) -> list[Answer]:
-    """All of them at the usual pace. answers: in the order they were given."""
-    usual_s = median(answer.plain.step_s for answer in answers)
-    return [answer.scaled(usual_s / around_s) for answer, around_s in zip(answers, _around(answers), strict=True)]
+    """All of them at the usual pace. answers: in the order they were given, one at least."""
+    pace = pace_of(answers)
+    plain_s, several_s = (median(kind(answer) for answer in answers) for kind in (_plain, _several))
+    return [
+        _scaled(answer, plain_s / own_plain_s, several_s / own_several_s)
+        for answer, own_plain_s, own_several_s in zip(answers, pace.plain_s, pace.several_s, strict=True)
+    ]
 
 
-def _around(answers: Sequence[Answer]) -> list[float]:
-    """Of each answer, the median plain step of the WINDOW nearest, itself among them."""
-    steps = [answer.plain.step_s for answer in answers]
-    last = max(0, len(steps) - WINDOW)
-    starts = [min(max(0, at - WINDOW // 2), last) for at in range(len(steps))]
-    return [median(steps[start : start + WINDOW]) for start in starts]
+def _plain(answer: Answer) -> float:
+    return answer.plain.step_s
+
+
+def _several(answer: Answer) -> float:
+    return geometric_mean(answer.passes.target[n] for n in CHAINS if n > 1)
+
+
+def _smoothed(answers: Sequence[Answer], kind: Callable[[Answer], float]) -> list[float]:
+    """Of each answer, the median of `kind` over those nearest to it, itself among them."""
+    each = [kind(answer) for answer in answers]
+    window = min(len(each), WINDOW, max(FEWEST, len(each) // _SHARE))
+    starts = [min(max(0, at - window // 2), len(each) - window) for at in range(len(each))]
+    return [median(each[start : start + window]) for start in starts]
+
+
+def _scaled(answer: Answer, plain: float, several: float) -> Answer:
+    passes = answer.passes
+    return Answer(
+        replace(answer.speculative, seconds=several * answer.speculative.seconds),
+        replace(answer.plain, seconds=plain * answer.plain.seconds),
+        replace(
+            passes,
+            target={n: (plain if n == 1 else several) * seconds for n, seconds in passes.target.items()},
+            draft={g: several * seconds for g, seconds in passes.draft.items()},
+        ),
+    )

@@ -38,7 +38,7 @@ HELD_BACK = (
 """(alpha, gamma), most telling first, since the last ones go where time is short."""
 FEWEST_HELD_BACK = 3
 ROUNDS = 4
-"""At most, and fewer where time is short: a machine drifts less within a short round than within a long one."""
+"""At most, and fewer where time is short: each point is measured again in every round, at another moment."""
 LEAST_PAIRS, MOST_PAIRS = 2, 8
 """Of turns with the draft and without, in an answer; passes are timed between two of them, so not one alone."""
 _DEARER = 1.3
@@ -159,21 +159,25 @@ def schedule(passes: StepModel, left_s: float) -> tuple[int, list[tuple[float, i
     that are timed between the turns, never fewer than those that are fitted to and FEWEST_HELD_BACK others.
 
     passes: of LENGTHS."""
-    pass_s = passes.target[1]
 
     def timing_s(lengths: Collection[int]) -> float:
-        return PASSES * sum(passes.target[n] + (passes.draft[n - 1] if n > 1 else 0.0) for n in lengths)
+        drafted_s = sum(passes.draft[n - 1] for n in lengths if n > 1)
+        return PASSES * (sum(passes.target[n] for n in lengths) + drafted_s)
 
-    def round_s(answers: int, pairs: int) -> float:
-        turns_s = (_PROMPT_STEPS + _DEARER * steps_of(pairs)) * pass_s
-        between = pairs - 1
-        return answers * (turns_s + between * timing_s(CHAINS)) + between * timing_s(set(LENGTHS) - set(CHAINS))
+    def answer_s(pairs: int) -> float:
+        prompts_s = pairs * _PROMPT_STEPS * passes.target[1]  # the answer's own, and the context of each timing
+        turns_s = _DEARER * steps_of(pairs) * passes.target[1]
+        return prompts_s + turns_s + (pairs - 1) * timing_s(CHAINS)
+
+    def all_s(answers: int, rounds: int, pairs: int) -> float:
+        long_s = (pairs - 1) * timing_s(set(LENGTHS) - set(CHAINS))
+        return (1 + rounds * answers) * answer_s(pairs) + (1 + rounds) * long_s  # one answer more is the warm-up
 
     for held_back, rounds in product(range(len(HELD_BACK), FEWEST_HELD_BACK - 1, -1), range(ROUNDS, 1, -1)):
         answers = len(FIT_AT) + held_back
-        if rounds * round_s(answers, LEAST_PAIRS) <= left_s:
+        if all_s(answers, rounds, LEAST_PAIRS) <= left_s:
             break
-    fitting = [pairs for pairs in range(LEAST_PAIRS, MOST_PAIRS + 1) if rounds * round_s(answers, pairs) <= left_s]
+    fitting = [pairs for pairs in range(LEAST_PAIRS, MOST_PAIRS + 1) if all_s(answers, rounds, pairs) <= left_s]
     return max(fitting, default=LEAST_PAIRS), [*FIT_AT, *HELD_BACK[:held_back]]
 
 

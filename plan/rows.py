@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgespec.errors import EdgespecError
+from edgespec.staging import write_atomically
 
 ROWS = "measured.jsonl"
 Key = tuple[str | float | int, ...]
@@ -44,13 +45,14 @@ class Rows:
 
     def add(self, key: Key, value: Any) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        lines = (
-            [] if self._append else [{"of": self._identity}, *({"key": k, "value": v} for k, v in self._found.items())]
-        )
-        lines.append({"key": key, "value": value})
-        with self._path.open("a" if self._append else "w", encoding="utf-8", newline="\n") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
-        self._append = True
+        line = json.dumps({"key": key, "value": value}) + "\n"
+        if self._append:
+            with self._path.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(line)
+        else:  # what was read once more, whole, before anything is added behind it
+            read = [{"of": self._identity}, *({"key": k, "value": v} for k, v in self._found.items())]
+            write_atomically(self._path, "".join(json.dumps(each) + "\n" for each in read) + line)
+            self._append = True
         self._found[key] = value
 
     def _read(self) -> None:

@@ -78,12 +78,20 @@ class NativeRunner:
         self._timing: tuple[ModelSequence, ModelSequence] | None = None
         self._lengths: Sequence[int] = ()
         self._between: list[StepModel] = []
+        self._timings = 0
 
     def passes(self, lengths: Sequence[int]) -> StepModel:
         cold = self._timing is None
         self._timing = self._timing or (self._engine.timing_sequence(), self._draft.sequence())
         target, draft = self._timing
-        how: dict[str, Any] = {"vocabulary": self._vocabulary, "context": CONTEXT, "repetitions": 1, "warm_up": cold}
+        how: dict[str, Any] = {
+            "vocabulary": self._vocabulary,
+            "context": CONTEXT,
+            "repetitions": 1,
+            "warm_up": cold,
+            "seed": self._timings,  # lengths in another order each time
+        }
+        self._timings += 1
         times = time_iterations(target, draft, lengths=lengths, **how)
         alone = time_iterations(draft, None, lengths=(WIDE,), **how)["target"]
         return StepModel(times["target"], times["draft"], alone[WIDE] / alone[1])

@@ -65,16 +65,6 @@ class StepModel:
         """Draft pass / target pass, the mean over the gammas that were timed."""
         return sum(seconds / g for g, seconds in self.draft.items()) / len(self.draft) / self.target[1]
 
-    def scaled(self, factor: float) -> StepModel:
-        """On a machine that takes `factor` times as long."""
-        return replace(
-            self,
-            target={n: factor * seconds for n, seconds in self.target.items()},
-            draft={g: factor * seconds for g, seconds in self.draft.items()},
-            overhead=factor * self.overhead,
-            plain_overhead=factor * self.plain_overhead,
-        )
-
     def v(self, n: int) -> float:
         return Costs(self.target).target(n) / self.target[1]
 
@@ -148,13 +138,6 @@ class Answer:
     def point(self) -> tuple[float, int]:
         """(alpha, gamma)."""
         return self.speculative.alpha, self.speculative.gamma
-
-    def scaled(self, factor: float) -> Answer:
-        """On a machine that takes `factor` times as long."""
-        speculative, plain = (
-            replace(timed, seconds=factor * timed.seconds) for timed in (self.speculative, self.plain)
-        )
-        return Answer(speculative, plain, self.passes.scaled(factor))
 
 
 def usual_passes(all_passes: Iterable[StepModel]) -> StepModel:
@@ -245,7 +228,7 @@ class Point:
 
 def compared(model: StepModel, answers: Sequence[Answer], fit_at: Iterable[tuple[float, int]]) -> list[Point]:
     """Each measured point beside the model's. Measured: tokens a second of its speculative steps over those of plain
-    ones, medians over its answers and over all. answers: at one pace of the machine (pace.py)."""
+    ones, medians over its answers and over all answers. answers: at one pace of the machine (pace.py)."""
     fit = set(fit_at)
     plain_s = median(answer.plain.seconds / answer.plain.tokens for answer in answers)
     found: dict[tuple[float, int], list[float]] = {}

@@ -157,7 +157,7 @@ def _show(terminal: Terminal, stage: Any, document: dict[str, Any]) -> None:
     )
     terminal.table(
         "Predicted and measured, real answers of twins",
-        ["draft twin", "alpha", "gamma", "predicted", "measured", "error", ""],
+        ["draft twin", "alpha", "gamma", "predicted", "measured", "error", "answers", ""],
         [
             [
                 point["draft"],
@@ -166,6 +166,7 @@ def _show(terminal: Terminal, stage: Any, document: dict[str, Any]) -> None:
                 f"{point['predicted_speedup']:.2f}x",
                 f"{point['measured_speedup']:.2f}x",
                 f"{point['error']:+.1%}",
+                str(point["answers"]),
                 "held back" if point["held_back"] else "fitted",
             ]
             for point in document["validation"]

@@ -1,4 +1,4 @@
-"""A machine whose pace moves while it is measured is read off the plain steps of each answer, and put right."""
+"""A machine whose pace moves while it is measured, of one token, of several, or of all, is put at its usual pace."""
 
 from __future__ import annotations
 
@@ -6,42 +6,53 @@ from dataclasses import replace
 
 import pytest
 
-from edgespec.plan.pace import WINDOW, Pace, pace_of, steady
+from edgespec.plan.pace import WINDOW, pace_of, steady
+from edgespec.plan.session import CHAINS
 from edgespec.plan.step_model import Answer, StepModel, Timed, usual_passes
 
-PASSES = StepModel({1: 0.09, 3: 0.12}, {2: 0.01}, 1.5)
+PASSES = StepModel({n: 0.08 + 0.01 * n for n in CHAINS}, {2: 0.01}, 1.5)
 
 
-def answer(plain_s: float, step_s: float, slow: float = 1.0) -> Answer:
-    passes = StepModel({n: slow * s for n, s in PASSES.target.items()}, {2: slow * 0.01}, 1.5)
+def answer(plain_s: float, step_s: float, one: float = 1.0, several: float = 1.0) -> Answer:
+    """one, several: what passes over one token and over more take, of PASSES'."""
+    target = {n: (one if n == 1 else several) * seconds for n, seconds in PASSES.target.items()}
+    passes = replace(PASSES, target=target, draft={2: several * 0.01})
     return Answer(Timed(0.7, 3, 22, 10, 10 * step_s), Timed(0.7, 0, 10, 10, 10 * plain_s), passes)
 
 
-def test_all_answers_are_put_at_the_usual_pace() -> None:
-    """The last third of the answers ran at half the speed, plain steps, speculative ones and passes alike."""
-    answers = [answer(0.1, 0.15) for _ in range(2 * WINDOW)] + [answer(0.2, 0.3, 2.0) for _ in range(WINDOW)]
+@pytest.mark.parametrize(("one", "several"), [(2.0, 2.0), (2.0, 1.0), (1.0, 2.0)])
+def test_each_kind_is_put_at_its_usual_pace(one: float, several: float) -> None:
+    """In the last third of the answers one token, several, or both took twice as long."""
+    answers = [answer(0.1, 0.15)] * (2 * WINDOW) + [answer(0.1 * one, 0.15 * several, one, several)] * WINDOW
     even = steady(answers)
     far = [*even[: 2 * WINDOW - WINDOW // 2], *even[2 * WINDOW + WINDOW // 2 :]]  # from the change itself
-    for one in far:
-        assert one.plain.step_s == pytest.approx(0.1) and one.speculative.step_s == pytest.approx(0.15)
-        assert dict(one.passes.target) == pytest.approx({1: 0.09, 3: 0.12})
-        assert dict(one.passes.draft) == pytest.approx({2: 0.01}) and one.passes.wide == 1.5
-    assert pace_of(answers) == Pace(0.1, 0.1, 0.2) and pace_of(answers).moved
+    for each in far:
+        assert each.plain.step_s == pytest.approx(0.1) and each.speculative.step_s == pytest.approx(0.15)
+        assert dict(each.passes.target) == pytest.approx(dict(PASSES.target))
+        assert dict(each.passes.draft) == pytest.approx({2: 0.01}) and each.passes.wide == 1.5
+    pace = pace_of(answers)
+    assert pace.moved and max(pace.plain_s) == pytest.approx(0.1 * one)
+    assert max(pace.several_s) == pytest.approx(min(pace.several_s) * several)
 
 
-def test_one_answers_disturbed_plain_steps_say_nothing_of_its_other_steps() -> None:
-    answers = [answer(0.1, 0.15) for _ in range(WINDOW)]
-    answers[4] = answer(0.17, 0.15)
+def test_one_disturbed_answer_says_nothing_of_the_pace() -> None:
+    answers = [answer(0.1, 0.15)] * WINDOW
+    answers[4] = answer(0.17, 0.15, 1.7, 3.0)
     even = steady(answers)
-    assert [one.speculative.step_s for one in even] == pytest.approx([0.15] * WINDOW)
-    assert not pace_of(answers).moved
+    assert [each.speculative.step_s for each in even] == pytest.approx([0.15] * WINDOW)
+    assert even[4].plain.step_s == pytest.approx(0.17) and not pace_of(answers).moved
 
 
-def test_few_answers_share_one_pace() -> None:
-    assert pace_of([answer(0.25, 0.1), answer(0.75, 0.1), answer(0.5, 0.1)]) == Pace(0.5, 0.5, 0.5)
+def test_few_answers_have_more_than_one_pace() -> None:
+    answers = [answer(0.1, 0.15)] * 6 + [answer(0.2, 0.3, 2.0, 2.0)] * 5
+    assert pace_of(answers).moved
+    even = steady(answers)
+    assert [even[at].speculative.step_s for at in (0, 4, 7, 10)] == pytest.approx([0.15] * 4)
+    (alone,) = steady(answers[:1])
+    assert alone == answers[0]
 
 
 def test_lengths_that_few_answers_have_are_their_median_alone() -> None:
-    longer = replace(PASSES, target={1: 0.08, 3: 0.13, 16: 0.4}, wide=1.7)
+    longer = replace(PASSES, target={1: 0.05, 3: 0.13, 16: 0.4}, wide=1.7)
     found = usual_passes([PASSES, longer, PASSES])
-    assert dict(found.target) == {1: 0.09, 3: 0.12, 16: 0.4} and found.wide == 1.5
+    assert found.target[1] == PASSES.target[1] and found.target[16] == 0.4 and found.wide == 1.5

@@ -94,21 +94,22 @@ class Scripted:
         pass
 
 
-class Drifting(Scripted):
-    """A machine that something else keeps busy at first: passes over several tokens take 1.7 times as long, while those
-    over one wait for memory as ever. Seen on a shared server with a 3.8 B target (LOG.md, 2026-11-28)."""
+@dataclass
+class Changing(Scripted):
+    """A machine that something else keeps busy for its first answers: one token, several, or both take longer then, by
+    what is given. All were seen on a shared server with a 3.8 B target (LOG.md)."""
+
+    answers: int = 24
+    one: float = 1.0
+    several: float = 1.0
 
     def times(self) -> StepModel:
-        if len(self.runs) > 25:
+        if len(self.runs) > self.answers + 1:  # the first of all is the warm-up
             return TRUE
-        return replace(TRUE, target={n: s * (1.7 if n > 1 else 1.0) for n, s in TRUE.target.items()})
-
-
-class Slowing(Scripted):
-    """A machine that takes twice as long for everything in the end as in the beginning."""
-
-    def times(self) -> StepModel:
-        return TRUE.scaled(1 + max(0, len(self.runs) - 2) / (12 * ROUNDS - 1))  # the first of all is the warm-up
+        target = {n: s * (self.several if n > 1 else self.one) for n, s in TRUE.target.items()}
+        draft = {g: s * self.several for g, s in TRUE.draft.items()}
+        overhead, plain_overhead = self.several * TRUE.overhead, self.one * TRUE.plain_overhead
+        return StepModel(target, draft, TRUE.wide, overhead, plain_overhead)
 
 
 class Faster(Scripted):
@@ -176,7 +177,7 @@ def test_a_plan_finds_the_machines_times(request_of: Request, ready_pair: Pair, 
         held = [point for point in draft.points if point.held_back]
         assert len(held) == len(HELD_BACK) and len(draft.points) == len(held) + len(FIT_AT)
         assert max(abs(point.error) for point in held) < 0.05, "all but the walks' own rounding"
-        assert not draft.pace.moved
+        assert not draft.pace.moved and {point.answers for point in draft.points} == {ROUNDS}
     document = answered(measured, memory_bytes=1_200_000_000, hardware=find_hardware("8xgaudi2"))
     json.dumps(document, allow_nan=False)
     first = document["drafts"][0]
@@ -192,47 +193,65 @@ def test_a_plan_finds_the_machines_times(request_of: Request, ready_pair: Pair, 
     assert (
         "Within 1.2 GB the best is" in said
         and "Best gamma of" in said
-        and "against 20 points that it was not fitted to" in said
+        and "against 20 points whose steps it was not fitted to" in said
     )
 
 
-def test_a_machine_that_changes_half_way_is_predicted_as_it_was_on_the_whole(
-    request_of: Request, ready_pair: Pair, tmp_path: Path
+@pytest.mark.parametrize("answers", [14, 18, 20, 24, 30, 36])
+@pytest.mark.parametrize(("one", "several"), [(1.6, 1.6), (1.6, 1.0), (1.0, 1.6)])
+def test_a_machine_that_changes_is_predicted_as_it_was_for_the_most_part_and_told(
+    request_of: Request, ready_pair: Pair, tmp_path: Path, answers: int, one: float, several: float
 ) -> None:
-    machine, one = Drifting(), replace(request_of, drafts=request_of.drafts[:1])
+    machine, alone = (
+        Changing(answers=answers, one=one, several=several),
+        replace(request_of, drafts=request_of.drafts[:1]),
+    )
     rows = rows_in(tmp_path / "out")
-    found = measure(one, Store(tmp_path / "store"), fake_makers(ready_pair), machine, rows, clock=lambda: 0.0)
+    found = measure(alone, Store(tmp_path / "store"), fake_makers(ready_pair), machine, rows, clock=lambda: 0.0)
     (draft,) = found.drafts
-    answers = [did for did in machine.did if did != "passes"]
-    a_round = ["long", *["answer"] * 11]
-    assert answers == ["long", *a_round * ROUNDS], "behind the first, the warm-up"
-    assert machine.timed == 1 + len(answers)
     held = [point for point in draft.points if point.held_back]
     assert len(held) == len(HELD_BACK) and {point.answers for point in held} == {ROUNDS}
-    assert max(abs(point.error) for point in held) < 0.06, "as many answers before as after"
-    assert TRUE.v(2) < draft.model.v(2) < 1.7 * TRUE.v(2)
-    assert draft.model.overhead == pytest.approx(TRUE.overhead)
+    assert sum(abs(point.error) <= 0.1 for point in held) >= 9
+    document = answered(found)
+    assert document["drafts"][0]["moved"]
+    low, high = document["drafts"][0]["pace_ms"]["plain"]
+    assert (low, high) == (pytest.approx(101), pytest.approx(101 * one))
+    said = sentences(document)
+    assert said[1].startswith("While 1x128 was measured the machine's pace moved: plain steps took between 101 and")
+    assert said[1] in unescape(render_page(document))
 
 
-def test_a_machine_that_slows_down_is_read_off_its_plain_steps_and_told(
+def test_passes_stand_in_every_answer_and_long_ones_once_a_round(
     request_of: Request, ready_pair: Pair, tmp_path: Path
 ) -> None:
-    one = replace(request_of, drafts=request_of.drafts[:1])
+    machine, alone = Scripted(), replace(request_of, drafts=request_of.drafts[:1])
+    rows = rows_in(tmp_path / "out")
+    measure(alone, Store(tmp_path / "store"), fake_makers(ready_pair), machine, rows, clock=lambda: 0.0)
+    answers = [did for did in machine.did if did != "passes"]
+    assert answers == ["long", *["long", *["answer"] * 11] * ROUNDS], "behind the first, the warm-up"
+    assert machine.timed == 1 + len(answers)
+
+
+def test_when_the_time_is_over_the_round_is_left_where_it_is(
+    request_of: Request, ready_pair: Pair, tmp_path: Path
+) -> None:
+    """Each answer takes 10 s: the first round is finished whatever the time, the second stops in its midst."""
+    machine = Scripted()
+    alone = replace(request_of, drafts=request_of.drafts[:1], minutes=3.0)
+    rows = rows_in(tmp_path / "out")
     found = measure(
-        one, Store(tmp_path / "store"), fake_makers(ready_pair), Slowing(), rows_in(tmp_path / "out"),
-        clock=lambda: 0.0,
-    )  # fmt: skip
+        alone, Store(tmp_path / "store"), fake_makers(ready_pair), machine, rows, clock=lambda: 10.0 * len(machine.runs)
+    )
     (draft,) = found.drafts
-    for n in (2, 4, 8):
-        assert draft.model.v(n) == pytest.approx(TRUE.v(n), rel=1e-6)
-    assert max(abs(point.error) for point in draft.points) < 0.08
-    document = answered(found)
-    pace = document["drafts"][0]["pace_ms"]
-    assert pace["moved"] and pace["fastest"] == pytest.approx(101 * (1 + 5 / 47))
-    assert pace["usual"] == pytest.approx(151.5) and pace["slowest"] == pytest.approx(101 * (2 - 5 / 47))
-    said = sentences(document)
-    assert said[1].startswith("While 1x128 was measured, plain steps went from 112 to 191 ms: something else ran")
-    assert said[1] in unescape(render_page(document))
+    assert len(machine.runs) == 19, "a warm-up, and answers until 180 s are over"
+    counted = {(point.alpha, point.gamma): point.answers for point in draft.points}
+    assert sum(counted.values()) == 18 and set(counted.values()) <= {1, 2, 3} and len(counted) >= 5
+    assert max(abs(point.error) for point in draft.points) < 0.05
+    again = Scripted()
+    measure(
+        alone, Store(tmp_path / "store"), fake_makers(ready_pair), again, rows_in(tmp_path / "out"), clock=lambda: 0.0
+    )
+    assert not again.runs, "done is done"
 
 
 def test_runs_that_no_overhead_explains_are_told(request_of: Request, ready_pair: Pair, tmp_path: Path) -> None:
@@ -361,12 +380,16 @@ def test_a_build_that_was_killed_is_swept(request_of: Request, ready_pair: Pair,
     assert not left.exists()
 
 
-@pytest.mark.parametrize(("pass_s", "left_s", "fewest"), [(0.001, 100, 12), (0.4, 130, 5), (0.4, 1, 5)])
-def test_a_slow_target_gets_fewer_points_and_never_fewer_than_needed(pass_s: float, left_s: float, fewest: int) -> None:
+@pytest.mark.parametrize(
+    ("pass_s", "left_s", "pairs", "points"),
+    [(0.001, 100, 8, 12), (0.1, 450, 2, 12), (0.1, 700, 3, 12), (0.4, 700, 2, 11), (0.4, 130, 2, 5), (0.4, 1, 2, 5)],
+)
+def test_a_slow_target_gets_fewer_points_and_never_fewer_than_needed(
+    pass_s: float, left_s: float, pairs: int, points: int
+) -> None:
     passes = StepModel(dict.fromkeys(LENGTHS, pass_s), {n - 1: 0.1 * pass_s * (n - 1) for n in LENGTHS if n > 1}, 1.0)
-    pairs, points = schedule(passes, left_s)
-    assert points[:2] == list(FIT_AT) and len(points) >= fewest
-    assert 2 <= pairs <= 8
+    found, chosen = schedule(passes, left_s)
+    assert chosen == [*FIT_AT, *HELD_BACK][:points] and found == pairs
 
 
 def test_a_grid_stays_within_its_budget_and_reaches_its_ends() -> None:

@@ -75,13 +75,12 @@ def test_the_best_gamma_is_the_best(alpha: float) -> None:
 FIT = [(0.7, 1), (0.7, 4)]
 
 
-def answer_of(true: StepModel, alpha: float, gamma: int, *, step: float = 1.0, slow: float = 1.0) -> Answer:
-    """On a machine of `true`'s times. step: what a speculative step takes of what it should; slow: what all takes."""
-    passes = StepModel(true.target, true.draft).scaled(slow)
+def answer_of(true: StepModel, alpha: float, gamma: int, *, step: float = 1.0) -> Answer:
+    """On a machine of `true`'s times. step: what a speculative step takes of what it should."""
     return Answer(
-        Timed(alpha, gamma, round(1000 * tau(alpha, gamma)), 1000, 1000 * slow * step * true.seconds(gamma, alpha)),
-        Timed(alpha, 0, 1000, 1000, 1000 * slow * true.seconds(0)),
-        passes,
+        Timed(alpha, gamma, round(1000 * tau(alpha, gamma)), 1000, 1000 * step * true.seconds(gamma, alpha)),
+        Timed(alpha, 0, 1000, 1000, 1000 * true.seconds(0)),
+        StepModel(true.target, true.draft),
     )
 
 
@@ -95,9 +94,13 @@ def test_fitting_finds_the_overheads_and_leaves_held_back_points_alone() -> None
         (0.5, 2, True, 1), (0.7, 1, False, 1), (0.7, 4, False, 1), (0.8, 3, True, 1),
     ]  # fmt: skip
     assert max(abs(p.error) for p in points) < 0.01
-    answers[2] = answer_of(true, 0.8, 3, step=2.0)
-    worse = compared(fitted(answers, FIT), answers, FIT)
+    before = beyond_passes(answers, FIT)
+    answers[2:] = [answer_of(true, 0.8, 3, step=2.0), answer_of(true, 0.5, 2, step=3.0)]
+    disturbed = fitted(answers, FIT)
+    assert disturbed == found and beyond_passes(answers, FIT) == before, "what is held back has no part in the model"
+    worse = compared(disturbed, answers, FIT)
     assert worse[3].error == pytest.approx(1.0, abs=0.01), "an error is shown, not fitted away"
+    assert worse[0].error == pytest.approx(2.0, abs=0.02)
 
 
 def test_no_overhead_below_zero_is_fitted_and_what_is_left_is_told() -> None:
