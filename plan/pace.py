@@ -8,7 +8,7 @@ pace of its kind: plain steps and passes over one token by the first, all else b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import geometric_mean, median
 
@@ -18,6 +18,7 @@ from .step_model import Answer
 WINDOW = 11
 """Answers of which a pace is the median, half of them before and half behind where there are so many."""
 FEWEST = 3
+"""Never fewer: in one of so many at least, passes are timed."""
 _SHARE = 3
 """A window is at most one in so many of the answers, or a plan of few would have one pace."""
 MOVED = 1.25
@@ -45,7 +46,7 @@ def pace_of(answers: Sequence[Answer]) -> Pace:
 def steady(answers: Sequence[Answer]) -> list[Answer]:
     """All of them at the usual pace. answers: in the order they were given, one at least."""
     pace = pace_of(answers)
-    plain_s, several_s = (median(kind(answer) for answer in answers) for kind in (_plain, _several))
+    plain_s, several_s = (median(_known(map(kind, answers))) for kind in (_plain, _several))
     return [
         _scaled(answer, plain_s / own_plain_s, several_s / own_several_s)
         for answer, own_plain_s, own_several_s in zip(answers, pace.plain_s, pace.several_s, strict=True)
@@ -56,24 +57,29 @@ def _plain(answer: Answer) -> float:
     return answer.plain.step_s
 
 
-def _several(answer: Answer) -> float:
-    return geometric_mean(answer.passes.target[n] for n in CHAINS if n > 1)
+def _several(answer: Answer) -> float | None:
+    return answer.passes and geometric_mean(answer.passes.target[n] for n in CHAINS if n > 1)
 
 
-def _smoothed(answers: Sequence[Answer], kind: Callable[[Answer], float]) -> list[float]:
+def _known(each: Iterable[float | None]) -> list[float]:
+    return [seconds for seconds in each if seconds is not None]
+
+
+def _smoothed(answers: Sequence[Answer], kind: Callable[[Answer], float | None]) -> list[float]:
     """Of each answer, the median of `kind` over those nearest to it, itself among them."""
-    each = [kind(answer) for answer in answers]
+    each = list(map(kind, answers))
     window = min(len(each), WINDOW, max(FEWEST, len(each) // _SHARE))
     starts = [min(max(0, at - window // 2), len(each) - window) for at in range(len(each))]
-    return [median(each[start : start + window]) for start in starts]
+    return [median(_known(each[start : start + window])) for start in starts]
 
 
 def _scaled(answer: Answer, plain: float, several: float) -> Answer:
     passes = answer.passes
     return Answer(
-        replace(answer.speculative, seconds=several * answer.speculative.seconds),
-        replace(answer.plain, seconds=plain * answer.plain.seconds),
-        replace(
+        replace(answer.speculative, step_s=several * answer.speculative.step_s),
+        replace(answer.plain, step_s=plain * answer.plain.step_s),
+        passes
+        and replace(
             passes,
             target={n: (plain if n == 1 else several) * seconds for n, seconds in passes.target.items()},
             draft={g: several * seconds for g, seconds in passes.draft.items()},

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,11 @@ HELD_BACK = (
 FEWEST_HELD_BACK = 3
 ROUNDS = 4
 """At most, and fewer where time is short: each point is measured again in every round, at another moment."""
-LEAST_PAIRS, MOST_PAIRS = 2, 8
-"""Of turns with the draft and without, in an answer; passes are timed between two of them, so not one alone."""
+LEAST_PAIRS, MOST_PAIRS = 3, 8
+"""Of turns with the draft and without, in an answer."""
+EVERY = 3
+"""One answer of so many has passes timed in its midst. Passes are the same for all points, so there are soon many of
+them; steps are each point's own."""
 _DEARER = 1.3
 """What a step of both kinds takes on average, in plain ones."""
 _PROMPT_STEPS = 8
@@ -164,14 +168,12 @@ def schedule(passes: StepModel, left_s: float) -> tuple[int, list[tuple[float, i
         drafted_s = sum(passes.draft[n - 1] for n in lengths if n > 1)
         return PASSES * (sum(passes.target[n] for n in lengths) + drafted_s)
 
-    def answer_s(pairs: int) -> float:
-        prompts_s = pairs * _PROMPT_STEPS * passes.target[1]  # the answer's own, and the context of each timing
-        turns_s = _DEARER * steps_of(pairs) * passes.target[1]
-        return prompts_s + turns_s + (pairs - 1) * timing_s(CHAINS)
-
     def all_s(answers: int, rounds: int, pairs: int) -> float:
-        long_s = (pairs - 1) * timing_s(set(LENGTHS) - set(CHAINS))
-        return (1 + rounds * answers) * answer_s(pairs) + (1 + rounds) * long_s  # one answer more is the warm-up
+        prompt_s = _PROMPT_STEPS * passes.target[1]
+        answer_s = prompt_s + _DEARER * steps_of(pairs) * passes.target[1]
+        long_s = timing_s(set(LENGTHS) - set(CHAINS))
+        timings_s = ceil(answers / EVERY) * (prompt_s + timing_s(CHAINS)) + long_s
+        return (1 + rounds * answers) * answer_s + (1 + rounds) * timings_s  # one answer more is the warm-up
 
     for held_back, rounds in product(range(len(HELD_BACK), FEWEST_HELD_BACK - 1, -1), range(ROUNDS, 1, -1)):
         answers = len(FIT_AT) + held_back
@@ -229,8 +231,8 @@ class _Work:
             runner.close()
 
     def _decode(self, key: str, chosen: str, runner: Runner, until: float) -> None:
-        """The first round is gone through whatever the time, further ones as far as it goes. Long passes are timed in
-        the first answer of a round alone, for they are dear and only trees'."""
+        """The first round is gone through whatever the time, further ones as far as it goes. Passes are timed in the
+        first of EVERY answers, long ones in the first of a round alone, for they are dear and only trees'."""
         pairs, points = self.rows.get(("schedule", key, chosen))
         warm = False
         with self.progress.task(f"decoding at {len(points)} points", total=ROUNDS * len(points)) as task:
@@ -243,9 +245,9 @@ class _Work:
                             return
                         alpha, gamma = points[index]
                         walk = self.walks.by_turns(alpha, gamma, pairs, context=CONTEXT, seed=number)
-                        lengths = CHAINS if at else LENGTHS
+                        lengths = () if at % EVERY else CHAINS if at else LENGTHS
                         if not warm:
-                            runner.answer(walk, alpha, gamma, lengths)
+                            runner.answer(walk, alpha, gamma, LENGTHS)
                             warm = True
                         self.rows.add(row, asdict(runner.answer(walk, alpha, gamma, lengths)))
                     task.advance()
@@ -253,7 +255,7 @@ class _Work:
 
 def _answers(rows: Rows, key: str, chosen: str) -> list[Answer]:
     return [
-        Answer(Timed(**row["speculative"]), Timed(**row["plain"]), _passes(row["passes"]))
+        Answer(Timed(**row["speculative"]), Timed(**row["plain"]), row["passes"] and _passes(row["passes"]))
         for row in rows.under("answer", key, chosen)
     ]
 

@@ -12,10 +12,10 @@ from edgespec.staging import write_atomically
 
 ROWS = "measured.jsonl"
 Key = tuple[str | float | int, ...]
-VERSION = 5
+VERSION = 6
 """Of how rows are measured: raised when that changes, so that older rows are refused. 2: runs stand behind as long a
 context as passes. 3: passes are timed between the runs. 4: answers are decoded by turns. 5: passes are timed between
-the turns."""
+the turns. 6: steps are medians."""
 
 
 class Rows:

@@ -12,8 +12,8 @@ from edgespec.engine.passes import time_iterations
 from edgespec.engine.proposal import Drafter
 from edgespec.pair import Pair
 
-from .step_model import Answer, StepModel, usual_passes
-from .turns import Alternating, timed
+from .step_model import Answer, StepModel
+from .turns import Alternating, pairs_of, timed
 from .walks import Walk
 from .weigh import Weighed, weigh
 
@@ -32,7 +32,8 @@ class Runner(Protocol):
         """A few passes of each kind, quick enough to stand within an answer. lengths: of the target's."""
 
     def answer(self, walk: Walk, alpha: float, gamma: int, lengths: Sequence[int]) -> Answer:
-        """Decode `walk`'s answer, by turns with the draft and without, with such passes between (see turns.py)."""
+        """Decode `walk`'s answer, by turns with the draft and without, with such passes in its midst; no lengths: with
+        none (see turns.py)."""
 
     def close(self) -> None: ...
 
@@ -77,7 +78,8 @@ class NativeRunner:
         self._turning: Alternating | None = None
         self._timing: tuple[ModelSequence, ModelSequence] | None = None
         self._lengths: Sequence[int] = ()
-        self._between: list[StepModel] = []
+        self._pause = 1
+        self._between: StepModel | None = None
         self._timings = 0
 
     def passes(self, lengths: Sequence[int]) -> StepModel:
@@ -97,14 +99,18 @@ class NativeRunner:
         return StepModel(times["target"], times["draft"], alone[WIDE] / alone[1])
 
     def answer(self, walk: Walk, alpha: float, gamma: int, lengths: Sequence[int]) -> Answer:
-        self._lengths, self._between = lengths, []
+        self._lengths, self._pause, self._between = lengths, pairs_of(walk.steps) // 2, None
         steps = self._engine.generate(walk.prompt, walk.tokens, gamma=gamma).steps[1:]
         assert self._turning is not None
-        return Answer(*timed(alpha, gamma, steps, self._turning.seconds), usual_passes(self._between))
+        return Answer(*timed(alpha, gamma, steps, self._turning.seconds), self._between)
 
     def _by_turns(self, drafter: Drafter) -> Drafter:
-        self._turning = Alternating(drafter, lambda: self._between.append(self.passes(self._lengths)))
+        self._turning = Alternating(drafter, self._time, self._pause)
         return self._turning
+
+    def _time(self) -> None:
+        if self._lengths:
+            self._between = self.passes(self._lengths)
 
     def close(self) -> None:
         self._engine.close()

@@ -111,28 +111,29 @@ class StepModel:
 
 @dataclass(frozen=True)
 class Timed:
-    """Real steps after the prompt's, and their seconds. tokens: that they emitted. gamma 0: plain decoding; its alpha
-    says nothing."""
+    """Real steps after the prompt's. tokens: that they emitted. step_s: seconds of a step. gamma 0: plain decoding; its
+    alpha says nothing."""
 
     alpha: float
     gamma: int
     tokens: int
     steps: int
-    seconds: float
+    step_s: float
 
     @property
-    def step_s(self) -> float:
-        return self.seconds / self.steps
+    def token_s(self) -> float:
+        """Seconds a token."""
+        return self.step_s * self.steps / self.tokens
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one answer took, by turns: steps with the draft, plain ones, and, in their midst, passes alone (a StepModel
-    without overheads)."""
+    """What one answer took, by turns: steps with the draft, plain ones, and, where they were timed in its midst, passes
+    alone (a StepModel without overheads)."""
 
     speculative: Timed
     plain: Timed
-    passes: StepModel
+    passes: StepModel | None
 
     @property
     def point(self) -> tuple[float, int]:
@@ -140,12 +141,15 @@ class Answer:
         return self.speculative.alpha, self.speculative.gamma
 
 
-def usual_passes(all_passes: Iterable[StepModel]) -> StepModel:
-    """The medians over all that were timed; lengths may have been timed in some of them only."""
+def usual_passes(answers: Iterable[Answer]) -> StepModel:
+    """The medians over all that were timed; lengths may have been timed in some answers only. Raises StatisticsError
+    where none was."""
     target: dict[int, list[float]] = {}
     draft: dict[int, list[float]] = {}
     wide: list[float] = []
-    for passes in all_passes:
+    for passes in (answer.passes for answer in answers):
+        if passes is None:
+            continue
         wide.append(passes.wide)
         for times, timed in ((target, passes.target), (draft, passes.draft)):
             for n, seconds in timed.items():
@@ -156,27 +160,25 @@ def usual_passes(all_passes: Iterable[StepModel]) -> StepModel:
 
 
 def beyond_passes(answers: Sequence[Answer], fit_at: Iterable[tuple[float, int]]) -> tuple[float, float]:
-    """Seconds that steps take beyond what passes make of them; below 0 the passes took longer, timed alone, than whole
-    steps did. Plain ones: the median step over all answers less the usual pass, which have nothing in common but the
-    machine. Those with proposals: the median over the answers at `fit_at`, of each less its own answer's passes.
-    Raises StatisticsError without an answer there."""
-    fit = set(fit_at)
+    """Seconds that steps take beyond what the usual passes make of them, plain ones and those at `fit_at`: medians over
+    answers. Below 0 the passes took longer, timed alone, than whole steps did. Raises StatisticsError without an answer
+    there."""
+    fit, passes = set(fit_at), usual_passes(answers)
     plain = median(answer.plain.step_s for answer in answers)
     speculative = median(
-        answer.speculative.step_s - answer.passes.seconds(gamma, alpha)
+        answer.speculative.step_s - passes.seconds(gamma, alpha)
         for answer in answers
         for alpha, gamma in (answer.point,)
         if answer.point in fit
     )
-    return plain - usual_passes(answer.passes for answer in answers).seconds(0), speculative
+    return plain - passes.seconds(0), speculative
 
 
 def fitted(answers: Sequence[Answer], fit_at: Iterable[tuple[float, int]]) -> StepModel:
     """The usual passes, with the overheads that fit best of those that can be: an engine takes no time back, so none is
     below 0. answers: at one pace of the machine (pace.py)."""
     plain, speculative = beyond_passes(answers, fit_at)
-    passes = usual_passes(answer.passes for answer in answers)
-    return replace(passes, plain_overhead=max(0.0, plain), overhead=max(0.0, speculative))
+    return replace(usual_passes(answers), plain_overhead=max(0.0, plain), overhead=max(0.0, speculative))
 
 
 @dataclass(frozen=True)
@@ -230,10 +232,10 @@ def compared(model: StepModel, answers: Sequence[Answer], fit_at: Iterable[tuple
     """Each measured point beside the model's. Measured: tokens a second of its speculative steps over those of plain
     ones, medians over its answers and over all answers. answers: at one pace of the machine (pace.py)."""
     fit = set(fit_at)
-    plain_s = median(answer.plain.seconds / answer.plain.tokens for answer in answers)
+    plain_s = median(answer.plain.token_s for answer in answers)
     found: dict[tuple[float, int], list[float]] = {}
     for answer in answers:
-        found.setdefault(answer.point, []).append(plain_s * answer.speculative.tokens / answer.speculative.seconds)
+        found.setdefault(answer.point, []).append(plain_s / answer.speculative.token_s)
     return [
         Point(alpha, gamma, model.speedup(alpha, gamma), median(gains), (alpha, gamma) not in fit, len(gains))
         for (alpha, gamma), gains in sorted(found.items())

@@ -1,5 +1,5 @@
-"""Speculation and plain decoding by turns within one answer, and passes alone between the turns: all three at the pace
-that the machine has at that moment.
+"""Speculation and plain decoding by turns within one answer, in some of them passes alone between the turns: all at the
+pace that the machine has at that moment.
 
 Whole runs beside one another lie minutes apart, and on a shared machine the same run took from 0.9 to 1.4 times as long
 from one minute to the next, and passes over several tokens moved otherwise than those over one (LOG.md, 2026-11-29). A
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from statistics import median
 
 from edgespec.engine.proposal import NOTHING, Drafter, Proposal, Verified
 from edgespec.engine.step import Step
@@ -38,19 +39,25 @@ def steps_of(pairs: int) -> int:
     return 2 * TURN * pairs
 
 
+def pairs_of(steps: int) -> int:
+    return steps // steps_of(1)
+
+
 class Alternating:
-    """A drafter that is silent in every other turn, and whose model then does not run. between: called between two
-    pairs of turns, in no step's time. See Drafter."""
+    """A drafter that is silent in every other turn, and whose model then does not run. between: called once a text, in
+    no step's time, behind so many pairs of turns as `pause` says. See Drafter."""
 
     def __init__(
         self,
         drafter: Drafter,
         between: Callable[[], object] = lambda: None,
+        pause: int = 1,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.name = drafter.name
         self._drafter = drafter
         self._between = between
+        self._pause = steps_of(pause)
         self._clock = clock
         self._began: list[float] = []
         self._ended: list[float] = []
@@ -70,7 +77,7 @@ class Alternating:
         step = len(self._began)
         if step:
             self._ended.append(self._clock())
-            if step % steps_of(1) == 0:
+            if step == self._pause:
                 self._between()
         self._began.append(self._clock())
         return self._drafter.propose(budget) if speculates(step) else NOTHING
@@ -84,10 +91,11 @@ class Alternating:
 
 
 def timed(alpha: float, gamma: int, steps: Sequence[Step], seconds: Sequence[float]) -> tuple[Timed, Timed]:
-    """The speculative steps and the plain ones that count, of an answer's behind the prompt's."""
+    """The speculative steps and the plain ones that count, of an answer's behind the prompt's: their medians, so that
+    what disturbs a step now and then, and would disturb passes as well, of which medians are taken too, is no part."""
     runs: list[Timed] = []
     for speculative in (True, False):
         own = [at for at in range(len(steps)) if counts(at) and speculates(at) is speculative]
         tokens = sum(len(steps[at].tokens) for at in own)
-        runs.append(Timed(alpha, gamma if speculative else 0, tokens, len(own), sum(seconds[at] for at in own)))
+        runs.append(Timed(alpha, gamma if speculative else 0, tokens, len(own), median(seconds[at] for at in own)))
     return runs[0], runs[1]

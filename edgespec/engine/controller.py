@@ -23,6 +23,8 @@ Shape = Literal["chain", "tree"]
 _LATE = 8.0
 """Trials in which a change is looked for."""
 _SIGMAS = 2.5
+_REFUSED = 3
+"""Tries in a row after which a draft is taken to be hopeless in this text and is tried half as often."""
 
 
 @dataclass
@@ -131,7 +133,8 @@ class Controller:
 
     When drafting does not pay it says 0, and every plain step earns `allowance` of its time. Whenever that covers what
     one proposed token would lose if refused, one is tried; as long as tries succeed, the next follows at once. So a
-    hopeless draft costs the first few steps and at most `allowance` of the time from then on.
+    hopeless draft costs the first few steps and at most `allowance` of the time from then on, half of it once _REFUSED
+    tries in a row were refused.
 
     most: nodes at most. confidence buckets serve `more`, for drafters that can tell how sure they are.
     """
@@ -152,6 +155,7 @@ class Controller:
         self._earned = 0.0
         self._trying = False
         self._staked = 0.0
+        self._refused = 0
         self._by_confidence = [Share() for _ in range(8)]
 
     def budget(self, most: int | None = None) -> int:
@@ -200,10 +204,12 @@ class Controller:
     def observe(self, proposal: Proposal, path: Sequence[int], confidences: Sequence[float] = ()) -> None:
         """What became of the proposal; an empty one was a plain step. confidences: as given to `more`."""
         if not len(proposal):
-            self._earned = min(self._earned + self.allowance * self.costs.step(0), 2 * self._loss)
+            share = self.allowance / (1 if self._refused < _REFUSED else 2)
+            self._earned = min(self._earned + share * self.costs.step(0), 2 * self._loss)
             return
         self.acceptance.observe(proposal, path)
         if self._trying:
+            self._refused = 0 if path else self._refused + 1
             self._earned = max(self._earned, self._staked) if path else self._earned - self._staked
         for position, confidence in enumerate(confidences[: len(path) + 1]):
             self._bucket(confidence).add(position < len(path))

@@ -30,8 +30,8 @@ def document(**more: Any) -> dict[str, Any]:
         own = replace(model(spec.name), overhead=0.0, plain_overhead=0.0)
         answers = [
             Answer(
-                Timed(a, g, round(100 * tau(a, g)), 100, 100 * real.seconds(g, a)),
-                Timed(a, 0, 100, 100, 100 * real.seconds(0)),
+                Timed(a, g, round(100 * tau(a, g)), 100, real.seconds(g, a)),
+                Timed(a, 0, 100, 100, real.seconds(0)),
                 own,
             )
             for a, g in (*FIT_AT, *HELD_BACK)

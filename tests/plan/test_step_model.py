@@ -78,8 +78,8 @@ FIT = [(0.7, 1), (0.7, 4)]
 def answer_of(true: StepModel, alpha: float, gamma: int, *, step: float = 1.0) -> Answer:
     """On a machine of `true`'s times. step: what a speculative step takes of what it should."""
     return Answer(
-        Timed(alpha, gamma, round(1000 * tau(alpha, gamma)), 1000, 1000 * step * true.seconds(gamma, alpha)),
-        Timed(alpha, 0, 1000, 1000, 1000 * true.seconds(0)),
+        Timed(alpha, gamma, round(1000 * tau(alpha, gamma)), 1000, step * true.seconds(gamma, alpha)),
+        Timed(alpha, 0, 1000, 1000, true.seconds(0)),
         StepModel(true.target, true.draft),
     )
 
@@ -106,10 +106,10 @@ def test_fitting_finds_the_overheads_and_leaves_held_back_points_alone() -> None
 def test_no_overhead_below_zero_is_fitted_and_what_is_left_is_told() -> None:
     """A plan of a 3.8 B target once took -112 ms for an overhead, and predicted with it."""
     passes = StepModel({1: 0.172, 2: 0.322, 6: 0.397}, {1: 0.008, 4: 0.022})
-    plain_steps = Timed(0.7, 0, 17, 17, 17 * 0.176)
+    plain_steps = Timed(0.7, 0, 17, 17, 0.176)
     answers = [
-        Answer(Timed(0.7, 1, 17, 10, 1.98), plain_steps, passes),
-        Answer(Timed(0.7, 4, 22, 8, 2.28), plain_steps, passes),
+        Answer(Timed(0.7, 1, 17, 10, 0.198), plain_steps, passes),
+        Answer(Timed(0.7, 4, 22, 8, 0.285), plain_steps, passes),
     ]
     plain, speculative = beyond_passes(answers, FIT)
     assert plain == pytest.approx(0.004) and speculative < -0.1
@@ -132,7 +132,7 @@ def test_a_speed_up_is_over_the_plain_steps_of_all_answers() -> None:
     """One answer's plain steps were disturbed, and say nothing of its speculative ones."""
     model = StepModel({1: 1.0, 2: 1.0}, {1: 0.0})
     answers = [answer_of(model, 0.7, gamma) for gamma in (1, 1, 2)]
-    answers[0] = replace(answers[0], plain=replace(answers[0].plain, seconds=2 * answers[0].plain.seconds))
+    answers[0] = replace(answers[0], plain=replace(answers[0].plain, step_s=2 * answers[0].plain.step_s))
     first, second = compared(model, answers, [])
     assert first.measured_speedup == pytest.approx(1.7) == first.predicted_speedup and first.answers == 2
     assert second.measured_speedup == pytest.approx(tau(0.7, 2)) and second.answers == 1

@@ -52,7 +52,7 @@ def test_a_drafter_is_silent_in_every_other_turn_and_hears_all() -> None:
         clock[0] += 100.0
 
     inner = Noting(clock)
-    drafter = Alternating(inner, pause, lambda: clock[0])
+    drafter = Alternating(inner, pause, clock=lambda: clock[0])
     logits = np.zeros((2, 9), np.float32)
     for _ in range(2):  # a second text begins with a speculative turn again
         drafter.begin([1])
@@ -81,7 +81,10 @@ def test_the_first_step_of_a_turn_counts_for_neither() -> None:
     own = 2 * (TURN - 1)
     assert (speculative.gamma, speculative.steps, speculative.tokens) == (3, own, 3 * own)
     assert (plain.gamma, plain.steps, plain.tokens) == (0, own, own)
-    assert speculative.seconds == pytest.approx(0.3 * own) and plain.seconds == pytest.approx(0.2 * own)
+    assert speculative.step_s == 0.3 and plain.step_s == 0.2
+    assert speculative.token_s == pytest.approx(0.1) and plain.token_s == 0.2
+    seconds[1] = seconds[8] = 5.0  # somebody else's
+    assert timed(0.7, 3, steps, seconds) == (speculative, plain)
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
@@ -103,9 +106,14 @@ def test_real_twins_take_the_turns_that_were_foreseen(twins: Callable[[str], Pai
             speculative, plain = answer.speculative, answer.plain
             assert (speculative.steps, plain.steps) == (2 * (TURN - 1), 2 * (TURN - 1)), "no more steps than foreseen"
             assert speculative.tokens / speculative.steps == pytest.approx(walk.tau)
-            assert plain.tokens == plain.steps and min(speculative.seconds, plain.seconds) > 0
-            assert list(answer.passes.target) == [1, 2, 4] and list(answer.passes.draft) == [1, 3]
+            assert plain.tokens == plain.steps and min(speculative.step_s, plain.step_s) > 0
+            assert (
+                answer.passes is not None
+                and list(answer.passes.target) == [1, 2, 4]
+                and list(answer.passes.draft) == [1, 3]
+            )
             assert min(*answer.passes.target.values(), *answer.passes.draft.values(), answer.passes.wide) > 0
+            assert runner.answer(walk, alpha, gamma, ()).passes is None
     finally:
         runner.close()
     said: list[list[list[int]]] = []
