@@ -87,6 +87,7 @@ class HybridDrafter:
         self._seats.sort(key=lambda seat: (seat.member.per_node, not seat.member.chosen, seat.member.cost or 0.0))
         self.proposals = {seat.member.drafter.name: 0 for seat in self._seats}
         """By drafter, how often its proposal was shown to the target."""
+        self._tried = False
         self._settle()
 
     def _settle(self) -> None:
@@ -96,6 +97,7 @@ class HybridDrafter:
         self._handed_over: float | None = None
 
     def begin(self, prompt_ids: Sequence[int]) -> None:
+        self._tried = False
         self._settle()
         self._meter.begin()
         for seat in self._seats:
@@ -118,9 +120,11 @@ class HybridDrafter:
                 owner = seat
         if owner is not None:
             self.proposals[owner.member.drafter.name] += 1
-        longer = min(self._meter.settle(len(proposal) + 1) - 1, budget) - len(proposal)
-        if longer > 0:
-            proposal = replace(proposal, padding=longer)
+        tried, self._tried = self._tried, self._committed is not None and self._committed.trying
+        if owner is not None or not tried:  # behind a try that came to nothing plain steps follow, of their own length
+            longer = min(self._meter.settle(len(proposal) + 1) - 1, budget) - len(proposal)
+            if longer > 0:
+                proposal = replace(proposal, padding=longer)
         self._handed_over = self._clock()
         return proposal
 

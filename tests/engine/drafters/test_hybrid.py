@@ -416,3 +416,21 @@ def test_a_try_in_a_new_text_is_paid_for_with_the_prompt_that_it_reads() -> None
             hybrid.observe(Verified(proposal, (), 2, np.zeros((1, VOCABULARY), np.float32)))
     earned = 20 * 64 * 0.015 * TARGET.target(1)
     assert 3 < model.reads - known < earned / 40.0
+
+
+def test_behind_a_refused_try_plain_steps_are_not_padded() -> None:
+    """They will be plain for long, and a change is paid for anyway. On a 99 M target up to 34 plain steps in a row were
+    padded behind a try (LOG.md, 2026-11-29)."""
+    clock, lengths = Clock(), [1]
+    hybrid = HybridDrafter([Member(Coin(clock, 0.5, np.random.default_rng(0)), per_node=True)], clock=clock)
+    hybrid.begin([0])
+    hybrid.observe(Verified(NOTHING, (), 1, np.zeros((1, VOCABULARY), np.float32)))
+    for _ in range(2000):
+        proposal = hybrid.propose(8)
+        length = len(proposal) + 1 + proposal.padding
+        clock.now += TARGET.target(length) + 8.0 * (length != lengths[-1])
+        lengths.append(length)
+        hybrid.observe(Verified(proposal, (), 2, np.zeros((1, VOCABULARY), np.float32)))
+    late = lengths[90:]  # once it is known to be hopeless
+    tries = [at for at, length in enumerate(late[:-1]) if length > 1]
+    assert len(tries) > 3 and all(late[at + 1] == 1 for at in tries)
