@@ -58,7 +58,9 @@ def _plain(answer: Answer) -> float:
 
 
 def _several(answer: Answer) -> float | None:
-    return answer.passes and geometric_mean(answer.passes.target[n] for n in CHAINS if n > 1)
+    if answer.passes is None:
+        return None
+    return geometric_mean(answer.passes.target[n] for n in CHAINS if n > 1)
 
 
 def _known(each: Iterable[float | None]) -> list[float]:
