@@ -17,8 +17,9 @@ from .step_model import Answer
 
 WINDOW = 11
 """Answers of which a pace is the median, half of them before and half behind where there are so many."""
-FEWEST = 3
-"""Never fewer: in one of so many at least, passes are timed."""
+EVERY = 3
+"""One answer of so many has passes timed in its midst, so a window is never of fewer. Passes are the same for all
+points, so there are soon many of them; steps are each point's own."""
 _SHARE = 3
 """A window is at most one in so many of the answers, or a plan of few would have one pace."""
 MOVED = 1.25
@@ -70,7 +71,7 @@ def _known(each: Iterable[float | None]) -> list[float]:
 def _smoothed(answers: Sequence[Answer], kind: Callable[[Answer], float | None]) -> list[float]:
     """Of each answer, the median of `kind` over those nearest to it, itself among them."""
     each = list(map(kind, answers))
-    window = min(len(each), WINDOW, max(FEWEST, len(each) // _SHARE))
+    window = min(len(each), WINDOW, max(EVERY, len(each) // _SHARE))
     starts = [min(max(0, at - window // 2), len(each) - window) for at in range(len(each))]
     return [median(_known(each[start : start + window])) for start in starts]
 

@@ -22,7 +22,7 @@ from edgespec.progress import SILENT, Progress
 from edgespec.resources import require_memory
 
 from .cycle import draft_cycle, target_cycle
-from .pace import Pace, pace_of, steady
+from .pace import EVERY, Pace, pace_of, steady
 from .rows import Rows
 from .session import CHAINS, CONTEXT, LENGTHS, Machine, Runner
 from .step_model import Answer, Point, StepModel, Timed, compared, fitted
@@ -42,9 +42,6 @@ ROUNDS = 4
 """At most, and fewer where time is short: each point is measured again in every round, at another moment."""
 LEAST_PAIRS, MOST_PAIRS = 3, 8
 """Of turns with the draft and without, in an answer."""
-EVERY = 3
-"""One answer of so many has passes timed in its midst. Passes are the same for all points, so there are soon many of
-them; steps are each point's own."""
 _DEARER = 1.3
 """What a step of both kinds takes on average, in plain ones."""
 _PROMPT_STEPS = 8

@@ -24,7 +24,7 @@ _LATE = 8.0
 """Trials in which a change is looked for."""
 _SIGMAS = 2.5
 _REFUSED = 3
-"""Tries in a row after which a draft is taken to be hopeless in this text and is tried half as often."""
+"""Tries refused in a row, over texts, after which a draft is taken to be hopeless and is tried half as often."""
 
 
 @dataclass

@@ -70,6 +70,29 @@ def test_a_draft_that_is_always_wrong_costs_at_most_3_percent(costs: Costs, toke
     assert max(budgets[20:]) <= 1 and sum(budgets[20:]) > 0  # plain but for a try now and then
 
 
+def test_a_draft_refused_three_times_in_a_row_is_tried_half_as_often_until_it_is_right() -> None:
+    controller = Controller(COSTS["bf16"], MOST)
+    tries = [0]
+    for step in range(2500):
+        n = controller.budget()
+        if controller.trying:
+            tries.append(step)
+        controller.observe(chain([0] * n) if n else NOTHING, ())
+    waits = np.diff(tries[1:])
+    assert len(waits) > 6 and waits[3:] == pytest.approx(2 * waits[1], rel=0.1)
+    while not controller.budget():
+        controller.observe(NOTHING, ())
+    assert controller.trying
+    controller.observe(chain([0]), (0,))  # right once
+    later = []
+    for step in range(1000):
+        n = controller.budget()
+        if controller.trying:
+            later.append(step)
+        controller.observe(chain([0] * n) if n else NOTHING, ())
+    assert np.diff(later)[0] < 1.5 * waits[1]
+
+
 @pytest.mark.parametrize("costs", COSTS.values(), ids=COSTS.keys())
 @pytest.mark.parametrize(("early", "late"), [(0.0, 0.8), (0.8, 0.0), (0.3, 0.9)])
 def test_a_shift_midway_is_followed(costs: Costs, early: float, late: float) -> None:

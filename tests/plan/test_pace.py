@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgespec.plan.pace import FEWEST, WINDOW, pace_of, steady
+from edgespec.plan.pace import EVERY, WINDOW, pace_of, steady
 from edgespec.plan.session import CHAINS
 from edgespec.plan.step_model import Answer, StepModel, Timed, usual_passes
 
@@ -56,7 +56,7 @@ def test_few_answers_have_more_than_one_pace() -> None:
 def test_answers_without_passes_have_the_pace_of_those_around() -> None:
     """Passes stand in every third, and several tokens take twice as long in the last third of all."""
     answers = [answer(0.1, 0.15)] * (2 * WINDOW) + [answer(0.1, 0.3, 1.0, 2.0)] * WINDOW
-    answers = [each if at % FEWEST == 0 else replace(each, passes=None) for at, each in enumerate(answers)]
+    answers = [each if at % EVERY == 0 else replace(each, passes=None) for at, each in enumerate(answers)]
     even = steady(answers)
     assert [even[at].speculative.step_s for at in (0, 1, 14, 28, 31, 32)] == pytest.approx([0.15] * 6)
     assert [each.passes is None for each in even] == [each.passes is None for each in answers]
