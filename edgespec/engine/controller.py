@@ -23,6 +23,13 @@ Shape = Literal["chain", "tree"]
 _LATE = 8.0
 """Trials in which a change is looked for."""
 _SIGMAS = 2.5
+_BEYOND = 8
+"""Tokens past its budget that a draft which is sure of them may go on for."""
+_UNSURE = 0.3
+"""A chain ends before its budget once the next token's gain is below this share of its cost: the gain is a guess, and
+the pass gets no shorter where the last one was longer."""
+_TEXT = 6.0
+"""Trials that all texts so far count for against those of the text at hand."""
 _REFUSED = 3
 """Tries refused in a row, over texts, after which a draft is taken to be hopeless and is tried half as often."""
 
@@ -128,15 +135,18 @@ def best_length(costs: Pricing, shares: Sequence[float]) -> tuple[int, float]:
 
 @dataclass
 class Controller:
-    """Decides the budget of every step for one drafter: ask `budget`, propose, verify, `observe`. It may outlive a
-    sequence; what one taught is where the next begins.
+    """Decides the budget of every step for one drafter: ask `budget`, propose, verify, `observe`. It outlives a text,
+    if each starts with `begin`: what all taught is where the next begins, and what it shows itself soon counts more.
 
     When drafting does not pay it says 0, and every plain step earns `allowance` of its time. Whenever that covers what
     one proposed token would lose if refused, one is tried; as long as tries succeed, the next follows at once. So a
     hopeless draft costs the first few steps and at most `allowance` of the time from then on, half of it once _REFUSED
     tries in a row were refused.
 
-    most: nodes at most. confidence buckets serve `more`, for drafters that can tell how sure they are.
+    A drafter that can tell how sure it is of each token asks `more` as it goes, up to `limit`; what its confidence is
+    worth is learned, too.
+
+    most: nodes at most.
     """
 
     costs: Pricing
@@ -151,27 +161,43 @@ class Controller:
                 f"a controller needs room for at least 1 token and an allowance in [0, 1), not {self.most} and "
                 f"{self.allowance}"
             )
-        self.acceptance = self.acceptance or Acceptance(self.shape)
+        self.acceptance = self._lasting = self.acceptance or Acceptance(self.shape)
+        self._planned, self._room = 0, self.most
+        self._rate: float | None = None
         self._earned = 0.0
         self._trying = False
         self._staked = 0.0
         self._refused = 0
         self._by_confidence = [Share() for _ in range(8)]
 
+    def begin(self) -> None:
+        """A new text."""
+        self.acceptance = Acceptance(self.shape, weight=_TEXT, within=self._lasting)
+        self._rate = None
+
     def budget(self, most: int | None = None) -> int:
         """Nodes worth proposing now, at most `most` (near the end of an answer)."""
         most = self.most if most is None else min(most, self.most)
         if most < 1:
             return 0
-        n, _ = best_length(self.costs, self.acceptance.shares(most))
+        self._room = most
+        n, self._rate = best_length(self.costs, self.acceptance.shares(most))
         self._staked = self._loss
         self._trying = n == 0 and self._earned >= self._staked
-        return 1 if self._trying else n
+        self._planned = 1 if self._trying else n
+        return self._planned
+
+    @property
+    def limit(self) -> int:
+        """Nodes at which a drafter that asks `more` ends at the latest."""
+        return self._planned if self._trying else min(self._planned + _BEYOND, self._room)
 
     @property
     def rate(self) -> float:
-        """Tokens a second expected of the best budget."""
-        return best_length(self.costs, self.acceptance.shares(self.most))[1]
+        """Tokens a second expected of the last budget."""
+        if self._rate is None:
+            _, self._rate = best_length(self.costs, self.acceptance.shares(self.most))
+        return self._rate
 
     @property
     def _loss(self) -> float:
@@ -180,18 +206,19 @@ class Controller:
 
     def more(self, confidences: Sequence[float]) -> bool:
         """Whether a chain of tokens drafted with these confidences, q(x) of each, deserves one more: is the chance that
-        the next is accepted, over its cost, above the rate of going on without it?
+        the next is accepted, over its cost, above the rate of going on without it? Within the budget _UNSURE of that
+        suffices.
 
         Asked before the next token is drawn, so what is proposed stays distributed as q.
         """
         n = len(confidences)
-        if n >= self.most:
+        if n >= self.limit:
             return False
         reached = self.acceptance.alpha
         for confidence in confidences:
             reached *= self._bucket(confidence).mean(confidence, 4.0)
         cost = self.costs.step(n + 1) - self.costs.step(n)
-        return reached > cost * self.rate
+        return reached > (_UNSURE if n < self._planned else 1.0) * cost * self.rate
 
     def _bucket(self, confidence: float) -> Share:
         return self._by_confidence[min(int(confidence * 8), 7)]

@@ -73,10 +73,15 @@ class ModelSequence(ABC):
             chunk = ids[start : start + self.chunk()]
             start += len(chunk)
             last = start == len(ids)
-            logits = self.grow(chunk, rows=rows if last else 1)
-            self.keep(range(len(chunk)))
+            logits = self.read(chunk, rows if last else 1)
             if last:
                 return logits
+
+    def read(self, ids: Sequence[int] | np.ndarray, rows: int) -> np.ndarray:
+        """Append live tokens in one pass; logits f32 [rows, vocabulary] behind the last `rows` of them."""
+        logits = self.grow(ids, rows=rows)
+        self.keep(range(len(ids)))
+        return logits
 
     @abstractmethod
     def chunk(self) -> int:

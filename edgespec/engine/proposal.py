@@ -7,10 +7,10 @@ key: x a token, p(x) the target's probability of it after every processor, q(x) 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -89,3 +89,12 @@ class Drafter(Protocol):
 
     def close(self) -> None:
         """Free what it holds."""
+
+
+@runtime_checkable
+class Unfolding(Drafter, Protocol):
+    """A drafter that makes its tokens one by one, and knows how sure it is of each."""
+
+    def unfold(self, budget: int, more: Callable[[Sequence[float]], bool]) -> tuple[Proposal, list[float]]:
+        """`propose`, ended early when more(q(x) of each token so far) says no; with q(x) of each token but the last of
+        a full budget, which nobody asks for."""

@@ -16,7 +16,10 @@ from scipy.stats import chisquare
 
 from edgespec.engine import accept as accept_module
 from edgespec.engine.accept import accept
+from edgespec.engine.drafters import model as model_module
 from edgespec.engine.drafters import ngram as ngram_module
+from edgespec.engine.drafters.making import Request
+from edgespec.engine.drafters.model import DraftModel
 from edgespec.engine.drafters.ngram import NgramDrafter
 from edgespec.engine.draws import draw_distinct, draw_replaced
 from edgespec.engine.processors import Processor
@@ -310,6 +313,53 @@ def test_trees_of_the_ngram_drafter_keep_the_targets_distribution(
     for probability, tokens in outcomes(program):
         joint[tokens] += probability
     assert_joint(world, joint, 3)
+
+
+class DraftOf:
+    """A draft model, and its sequence, whose logits behind PROMPT and what follows are a world's."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self.vocab_size = world, world.vocabulary
+        self.tokens: list[int] = []
+
+    def sequence(self) -> DraftOf:
+        return self
+
+    def feed(self, ids: Sequence[int]) -> np.ndarray:
+        self.tokens += ids
+        return self._world.logits(tuple(self.tokens[len(PROMPT) :]))[None]
+
+    def rollback(self, length: int) -> None:
+        del self.tokens[length:]
+
+    def reset(self) -> None:
+        self.tokens.clear()
+
+
+@pytest.mark.parametrize("how", [Sampling(1.0), Sampling(0.7, top_k=2)])
+@pytest.mark.parametrize("seed", [4, 7])
+def test_a_chain_that_ends_where_the_draft_is_unsure_keeps_the_targets_distribution(
+    how: Sampling, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, draft = World(seed, 3, how), DraftOf(World(seed + 50, 3, how))
+    joint: dict[tuple[int, ...], float] = defaultdict(float)
+    lengths = set()
+
+    def program(choose: Choose) -> tuple[int, ...]:
+        monkeypatch.setattr(model_module, "draw", lambda distribution, rng: choose(list(distribution)))
+        monkeypatch.setattr(accept_module, "draw", lambda distribution, rng: choose(list(distribution)))
+        drafter = DraftModel(draft, 3).serve(Request(world.processor, np.random.default_rng()))  # type: ignore[arg-type]
+        drafter.begin(PROMPT)
+        proposal, sure = drafter.unfold(3, lambda sure: sure[-1] > 0.5)
+        assert sure == [proposal.q[node - 1][token] for node, token in enumerate(proposal.tokens[: len(sure)])]
+        lengths.add(len(proposal))
+        path, bonus = accept(proposal, rows(world, proposal), world.processor, [*PROMPT], Coins(choose))  # type: ignore[arg-type]
+        return (*(int(proposal.tokens[node]) for node in path), bonus)
+
+    for probability, tokens in outcomes(program):
+        joint[tokens] += probability
+    assert lengths == {1, 2, 3}
+    assert_joint(world, joint, 4)
 
 
 def test_an_inexact_rule_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,21 @@ def test_each_row_is_that_of_a_clean_run(sequence: ModelSequence, clean: Clean) 
     assert list(sequence.tokens) == TEXT[:27]
 
 
+def test_a_prompt_of_any_length_leaves_nothing_but_itself(sequence: ModelSequence, clean: Clean) -> None:
+    """Passes may be longer than what is fed; nothing may see it."""
+    said = 0
+    for n in (19, 1, 9, 17, 2, 25):
+        assert_close(sequence.feed(TEXT[said : said + n], rows=1), clean(TEXT[: said + n])[-1:])
+        said += n
+        assert list(sequence.tokens) == TEXT[:said]
+
+
+def test_few_lengths_of_passes_occur() -> None:
+    lengths = [paged.pass_length(n) for n in range(1, 257)]
+    assert all(0 <= length - n < n / 8 for n, length in enumerate(lengths, start=1))
+    assert len(set(lengths)) == 48 and lengths[:8] == list(range(1, 9)) and lengths[255] == 256
+
+
 def test_a_prompt_in_chunks_equals_one_pass(
     sequence: ModelSequence, clean: Clean, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,8 +50,8 @@ DRAFTERS: dict[str, Entry] = {
     "ngram": Entry("ngram", "a tree of n-grams counted in prompt and answer", trees="whole"),
     "stand": Entry("stand", "a tree of n-grams weighted by the target's probabilities", trees="whole"),
     "recycling": Entry("recycling", "a tree of the tokens that the target ranked next before", trees="whole"),
-    "adaptive": Entry("adaptive", "the draft proposes as far as it pays on this machine, or not", needs_draft=True),
+    "adaptive": Entry("adaptive", "the draft proposes as far as it pays on this machine, or not", True, gamma=16),
     "adaptive-copy": Entry("adaptive_copy", "copies as far as it pays, or not", gamma=12),
-    "hybrid": Entry("hybrid", "copies where it promises most, else the draft, as far as it pays", True, gamma=12),
+    "hybrid": Entry("hybrid", "copies where it promises most, else the draft, as far as it pays", True, gamma=16),
 }
 """By the mode that NativeEngine is opened with; the bench measures each as the arm native-<mode>."""

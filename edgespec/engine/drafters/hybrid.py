@@ -5,8 +5,9 @@ draft model fills in where there is nothing to copy. What a drafter is worth is 
 (its `grade`, when it has one), and what things last is read off a clock: from a proposal to the target's word on it is
 a target pass. With one member it is that drafter under a controller.
 
-Keeping the target's distribution: whether a drawn proposal is used, and how much of it, is settled before it is drawn.
-Chosen ones may be looked at, cut, and laid aside; what the target then said still tells how good they would have been.
+Keeping the target's distribution: whether a drawn proposal is used is settled before it is drawn, and whether it gets
+one more token before that token is. Chosen ones may be looked at, cut, and laid aside; what the target then said still
+tells how good they would have been.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from ..controller import Acceptance, Controller, Shape, best_length
 from ..costs import Meter, Metered
-from ..proposal import NOTHING, ROOT, Drafter, Proposal, Verified
+from ..proposal import NOTHING, ROOT, Drafter, Proposal, Unfolding, Verified
 
 _DEAR = 0.02
 """Share of a plain step from which a proposal's own time counts as worth saving."""
@@ -47,6 +48,7 @@ class _Seat:
 
     def __init__(self, member: Member, meter: Meter) -> None:
         self.member = member
+        self.unfolding = member.drafter if isinstance(member.drafter, Unfolding) else None
         self.prices = Metered(meter, per_node=member.per_node, own=member.cost)
         self.passed_over = 0
         self._overall = (Acceptance(member.shape), Acceptance(member.shape))
@@ -62,7 +64,14 @@ class _Seat:
                 self.member.shape,
                 acceptance=Acceptance(self.member.shape, within=self._overall[opposed]),
             )
+            self._controllers[opposed, grade].begin()
         return self._controllers[opposed, grade]
+
+    def begin(self) -> None:
+        """A new text."""
+        self.prices.begin()
+        for controller in self._controllers.values():
+            controller.begin()
 
     def promise(self, opposed: bool) -> float:
         """Tokens a second that its proposals bring on the whole."""
@@ -92,6 +101,7 @@ class HybridDrafter:
 
     def _settle(self) -> None:
         self._committed: Controller | None = None  # of a drawn or costly proposal that is shown
+        self._sure: list[float] = []  # how sure its drafter was of its tokens
         self._seen: list[tuple[Controller, Proposal]] = []  # chosen proposals, uncut, whether shown or laid aside
         self._declined: list[Controller] = []
         self._handed_over: float | None = None
@@ -101,7 +111,7 @@ class HybridDrafter:
         self._settle()
         self._meter.begin()
         for seat in self._seats:
-            seat.prices.begin()
+            seat.begin()
             seat.member.drafter.begin(prompt_ids)
 
     def propose(self, budget: int) -> Proposal:
@@ -154,12 +164,16 @@ class HybridDrafter:
             return None
         if controller.rate <= best and (opposed or not controller.trying):
             return None
-        proposal = self._ask(seat, n)
+        proposal = self._ask(seat, n, controller)
         return (controller, proposal, controller.rate) if len(proposal) else None
 
-    def _ask(self, seat: _Seat, budget: int) -> Proposal:
+    def _ask(self, seat: _Seat, budget: int, controller: Controller | None = None) -> Proposal:
+        """controller: of a proposal that will be shown, and that may end before or after its budget."""
         started = self._clock()
-        proposal = seat.member.drafter.propose(budget)
+        if controller is not None and seat.unfolding is not None:
+            proposal, self._sure = seat.unfolding.unfold(controller.limit, controller.more)
+        else:
+            proposal = seat.member.drafter.propose(budget)
         if len(proposal) or not seat.member.per_node:
             seat.prices.add(len(proposal), self._clock() - started)
         return proposal
@@ -171,7 +185,7 @@ class HybridDrafter:
             length = len(verified.proposal) + 1 + verified.proposal.padding
             self._meter.add(length, self._clock() - self._handed_over)
             if self._committed is not None:
-                self._committed.observe(verified.proposal, verified.path)
+                self._committed.observe(verified.proposal, verified.path, self._sure)
             for controller, proposal in self._seen:
                 agreed = _agreed(proposal, verified.emitted)
                 controller.acceptance.observe(proposal, agreed, known=len(verified.emitted))

@@ -122,7 +122,7 @@ def adaptive(place: Place) -> Callable[[Request], Drafter]:
     from .model import DraftModel
 
     model = DraftModel(draft_of(place), place.vocab_size)
-    drafter = HybridDrafter([Member(model, per_node=True)], name="adaptive")
+    drafter = HybridDrafter([Member(model, most=16, per_node=True)], name="adaptive")
 
     def serve(request: Request) -> Drafter:
         model.serve(request)
@@ -145,7 +145,7 @@ def hybrid(place: Place) -> Callable[[Request], Drafter]:
     from .model import DraftModel
 
     model = DraftModel(draft_of(place), place.vocab_size)
-    drafter = HybridDrafter([Member(CopyDrafter(shortest=1), most=12), Member(model, per_node=True)])
+    drafter = HybridDrafter([Member(CopyDrafter(shortest=1), most=12), Member(model, most=16, per_node=True)])
 
     def serve(request: Request) -> Drafter:
         model.serve(request)

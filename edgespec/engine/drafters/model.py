@@ -7,7 +7,7 @@ therefore take gamma passes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -42,11 +42,19 @@ class DraftModel:
             self._sequence.reset()
 
     def propose(self, budget: int) -> Proposal:
+        return self._draft(budget, None)[0]
+
+    def unfold(self, budget: int, more: Callable[[Sequence[float]], bool]) -> tuple[Proposal, list[float]]:
+        """See Unfolding. Of a token chosen greedily the confidence is its probability at temperature 1."""
+        return self._draft(budget, more)
+
+    def _draft(self, budget: int, more: Callable[[Sequence[float]], bool] | None) -> tuple[Proposal, list[float]]:
         if budget < 1:
-            return NOTHING
+            return NOTHING, []
         processor, rng, text = self._request.processor, self._request.rng, self._text
         start = len(text)
         q: dict[int, np.ndarray] = {}
+        sure: list[float] = []
         row = self._catch_up()
         while True:
             if processor.greedy:
@@ -57,10 +65,14 @@ class DraftModel:
             text.append(token)
             if len(text) - start == budget:
                 break
+            if more is not None:
+                sure.append(_softmax_at(row, token) if processor.greedy else float(distribution[token]))
+                if not more(sure):
+                    break
             row = self._sequence.feed((token,))[0, : self._vocab_size]
         proposed = text[start:]
         del text[start:]
-        return chain(proposed, q)
+        return chain(proposed, q), sure
 
     def _catch_up(self) -> np.ndarray:
         """Feed what the cache lacks of the text; logits f32 [vocabulary] behind its last token."""
@@ -84,3 +96,7 @@ class DraftModel:
 
     def close(self) -> None:
         self.__dict__.pop("_sequence", None)
+
+
+def _softmax_at(row: np.ndarray, token: int) -> float:
+    return float(1 / np.exp(row - row[token]).sum())
