@@ -295,19 +295,19 @@ def test_stop_during_a_long_prompt_ends_it_between_two_chunks(
     """Of seventeen chunks the one that runs is the last; what it left in the caches is sound."""
     monkeypatch.setattr(paged, "CHUNK", 10)
     prompt = PROMPT * 12
-    grow = paged.PagedSequence.grow
+    read = paged.PagedSequence.read
     chunks: list[int] = []
     with SpecPipeline(tiny_pair, mode=mode, settings=EXACT) as opened:
         expected = opened.generate(prompt, max_new_tokens=6).token_ids
         last = 0
 
-        def stop_behind(self: paged.PagedSequence, ids: Sequence[int], *rest: Any, **named: Any) -> Any:
+        def stop_behind(self: paged.PagedSequence, ids: Sequence[int], rows: int) -> Any:
             chunks.append(len(ids))
             if len(chunks) == last:
                 opened.stop()
-            return grow(self, ids, *rest, **named)
+            return read(self, ids, rows)
 
-        monkeypatch.setattr(paged.PagedSequence, "grow", stop_behind)
+        monkeypatch.setattr(paged.PagedSequence, "read", stop_behind)
         opened.generate(prompt, max_new_tokens=1)
         reads = len(chunks)
         assert reads > 15 and max(chunks) == 10
