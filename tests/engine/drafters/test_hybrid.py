@@ -356,7 +356,14 @@ def test_what_drafting_costs_is_learned() -> None:
     model.add(4, 8.0)
     copy.add(4, 8.0)
     assert model.own(3) == pytest.approx(6.0) and copy.own(3) == pytest.approx(8.0)
+    for n in (2, 6, 3, 6, 2, 9, 4, 9):  # 3 a proposal and half a second a token
+        model.add(n, 3.0 + 0.5 * n)
+    assert model.own(12) == pytest.approx(9.0, rel=0.1) and model.own(1) == pytest.approx(3.5, rel=0.15)
     assert model.step(0) == 10.0
+    noisy = Metered(meter, per_node=True)
+    for seconds in (1.0, 9.0, 2.0, 8.0):
+        noisy.add(int(seconds), 9.0 - seconds)
+    assert 0.0 <= noisy.own(1) <= noisy.own(9)  # more is never taken to be cheaper
 
 
 def test_a_real_copy_drafter_under_the_hybrid_says_the_answer() -> None:
