@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import log2
 from typing import Protocol
 
@@ -96,7 +97,7 @@ class Meter:
     """
 
     def __init__(self, prior: Costs = PRIOR, memory: int = 40) -> None:
-        self._prior = prior
+        self._prior = cache(prior.target)
         self._memory = memory
         self._seconds: dict[int, deque[float]] = {}
         self._timed: dict[int, tuple[float, int]] = {}  # n -> seconds, from how many passes
@@ -149,22 +150,22 @@ class Meter:
             if self._fitted is None:
                 self._fitted, self._stood = self._line(), dict(self._timed)
             level, slope = self._fitted
-            first = self._prior.target(1)
+            first = self._prior(1)
             voices = total = _LINE
             for length, (seconds, passes) in self._stood.items():
                 voice = passes / (1 + (2 * log2(n / length)) ** 2)
                 voices += voice
-                total += voice * seconds / (level + slope * (self._prior.target(length) - first))
-            self._known[n] = (level + slope * (self._prior.target(n) - first)) * total / voices
+                total += voice * seconds / (level + slope * (self._prior(length) - first))
+            self._known[n] = (level + slope * (self._prior(n) - first)) * total / voices
         return self._known[n]
 
     def _line(self) -> tuple[float, float]:
         """(level, slope) of t(n) = level + slope (prior(n) - prior(1)): least squares over the lengths that occurred,
         each weighing as much as it was timed, with the prior's own slope as a ridge."""
-        first = self._prior.target(1)
+        first = self._prior(1)
         if not self._timed:
             return first, 1.0
-        beyond = {n: self._prior.target(n) / first - 1 for n in self._timed}
+        beyond = {n: self._prior(n) / first - 1 for n in self._timed}
         passes = sum(count for _, count in self._timed.values())
         scale = sum(s * count for s, count in self._timed.values())
         scale /= sum((1 + beyond[n]) * count for n, (_, count) in self._timed.items())
