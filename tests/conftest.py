@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tiny_checkpoint import make_checkpoint
 
+from edgespec.bundled import bundled_checkpoints
 from edgespec.pair import REQUIRED_FILES, Manifest, ModelRecord, Pair, Source, record_files, write_manifest
 from edgespec.signals import keeping_signal_stack
 
@@ -228,3 +229,10 @@ def twin_walks() -> Walks:
     from edgespec.plan import Walks
 
     return Walks(TWIN_VOCAB)
+
+
+@pytest.fixture(scope="session")
+def bundled_fp16_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from edgespec.export import export_pair
+
+    return export_pair(*bundled_checkpoints(), tmp_path_factory.mktemp("bundled") / "pair").root

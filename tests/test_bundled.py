@@ -7,7 +7,10 @@ import struct
 from math import prod
 from pathlib import Path
 
+from edgespec.bench import load_suite
 from edgespec.bundled import bundled_checkpoints
+from edgespec.pair import Pair
+from edgespec.train.evaluate import HeldOut, evaluate_at
 from edgespec.vocabulary import compare, fingerprint
 
 
@@ -36,3 +39,12 @@ def test_the_card_tells_what_it_must() -> None:
     card = (bundled_checkpoints()[0].parent / "MODEL_CARD.md").read_text(encoding="utf-8")
     for word in ("PSF-2.0", "Apache-2.0", "tokens seen", "held-out loss", "acceptance rate", "share no content"):
         assert word in card
+
+
+def test_the_draft_is_worth_its_place(bundled_fp16_pair: Path) -> None:
+    """Its acceptance by real decoding, at the papers' gamma and temperature and greedily; the card has 0.55 and 0.73 of
+    thirty prompts. The one before was at 0.47 and 0.64."""
+    prompts = [HeldOut(prompt.category, prompt.text) for prompt in load_suite("code").prompts[::2]]
+    pair = Pair.open(bundled_fp16_pair)
+    sampled, greedy = evaluate_at(pair, prompts, gamma=3, temperatures=[0.6, 0.0], max_new_tokens=64)
+    assert sampled["acceptance_rate"] > 0.49 and greedy["acceptance_rate"] > 0.66

@@ -10,7 +10,6 @@ import httpx
 import pytest
 from scripted_server import Live, live
 
-from edgespec.bundled import bundled_checkpoints
 from edgespec.serve import InTurn, Limits, Served
 
 
@@ -22,13 +21,6 @@ def patient() -> Iterator[None]:
     vars(default).update(dict.fromkeys(before, 120.0))
     yield
     vars(default).update(before)
-
-
-@pytest.fixture(scope="session")
-def bundled_fp16_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from edgespec.export import export_pair
-
-    return export_pair(*bundled_checkpoints(), tmp_path_factory.mktemp("bundled") / "pair").root
 
 
 @pytest.fixture(scope="module")
