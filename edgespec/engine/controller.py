@@ -28,8 +28,13 @@ _BEYOND = 8
 _UNSURE = 0.3
 """A chain ends before its budget once the next token's gain is below this share of its cost: the gain is a guess, and
 the pass gets no shorter where the last one was longer."""
-_TEXT = 6.0
-"""Trials that all texts so far count for against those of the text at hand."""
+_TEXT = 20.0
+"""Trials that all texts so far count for against those of the text at hand: with few, a streak of bad luck in a sampled
+answer makes it plain to its end."""
+_DOUBT = 4.0
+"""Times the allowance for tries in a text in which drafting does not pay, while in texts at large it does clearly."""
+_PAYS = 1.1
+"""Times plain decoding's rate that is clear."""
 _REFUSED = 3
 """Tries refused in a row, over texts, after which a draft is taken to be hopeless and is tried half as often."""
 
@@ -232,6 +237,9 @@ class Controller:
         """What became of the proposal; an empty one was a plain step. confidences: as given to `more`."""
         if not len(proposal):
             share = self.allowance / (1 if self._refused < _REFUSED else 2)
+            if self.acceptance is not self._lasting:
+                _, rate = best_length(self.costs, self._lasting.shares(self.most))
+                share *= _DOUBT if rate * self.costs.step(0) > _PAYS else 1.0
             self._earned = min(self._earned + share * self.costs.step(0), 2 * self._loss)
             return
         self.acceptance.observe(proposal, path)

@@ -93,6 +93,29 @@ def test_a_draft_refused_three_times_in_a_row_is_tried_half_as_often_until_it_is
     assert np.diff(later)[0] < 1.5 * waits[1]
 
 
+def test_where_drafting_pays_at_large_a_text_that_looks_hopeless_is_tried_sooner() -> None:
+    """A streak of bad luck would else make a short answer plain to its end."""
+
+    def wait(before: float) -> int:
+        controller, rng = Controller(COSTS["bf16"], MOST), np.random.default_rng(0)
+        for _ in range(300):
+            n = controller.budget()
+            luck = rng.random(n) < before
+            controller.observe(chain([0] * n) if n else NOTHING, range(n if luck.all() else int(luck.argmin())))
+        controller.begin()
+        while (n := controller.budget()) and not controller.trying:
+            controller.observe(chain([0] * n), ())
+        tries = []
+        for step in range(2000):
+            n = controller.budget()
+            if n:
+                tries.append(step)
+            controller.observe(chain([0] * n) if n else NOTHING, ())
+        return int(np.diff(tries)[0])
+
+    assert wait(0.85) < wait(0.0) / 3
+
+
 @pytest.mark.parametrize("costs", COSTS.values(), ids=COSTS.keys())
 @pytest.mark.parametrize(("early", "late"), [(0.0, 0.8), (0.8, 0.0), (0.3, 0.9)])
 def test_a_shift_midway_is_followed(costs: Costs, early: float, late: float) -> None:

@@ -19,9 +19,12 @@ from dataclasses import dataclass, replace
 from ..controller import Acceptance, Controller, Shape, best_length
 from ..costs import Meter, Metered
 from ..proposal import NOTHING, ROOT, Drafter, Proposal, Unfolding, Verified
+from .making import Request
 
 _DEAR = 0.02
 """Share of a plain step from which a proposal's own time counts as worth saving."""
+_LEAN = 10.0
+"""Trials that all steps count for against those with, or without, something cheaper on offer."""
 _PATIENCE = 32
 """Steps after which a drafter that promised too little is asked again, to be compared with what the target says."""
 
@@ -43,29 +46,39 @@ class Member:
 
 
 class _Seat:
-    """A member with what was learned of it, apart for steps in which a cheaper member had something to offer: those
-    are the easy ones, and what it is worth there says little about the others."""
+    """A member with what was learned of it, apart for steps in which a cheaper member had something to offer (those
+    are the easy ones, and what it is worth there says little about the others) and by how warm the answers are."""
 
     def __init__(self, member: Member, meter: Meter) -> None:
         self.member = member
         self.unfolding = member.drafter if isinstance(member.drafter, Unfolding) else None
         self.prices = Metered(meter, per_node=member.per_node, own=member.cost)
         self.passed_over = 0
-        self._overall = (Acceptance(member.shape), Acceptance(member.shape))
-        self._controllers: dict[tuple[bool, int], Controller] = {}
+        self.warmth = 0
+        self._everywhere: dict[int, Acceptance] = {}
+        self._overall: dict[tuple[int, bool], Acceptance] = {}
+        self._controllers: dict[tuple[int, bool, int], Controller] = {}
 
     def controller(self, opposed: bool) -> Controller:
         """For the proposal just made, or about to be made: by how sure the drafter is, in powers of two."""
         grade = min(int(getattr(self.member.drafter, "grade", 0)).bit_length(), 5) if self.member.chosen else 0
-        if (opposed, grade) not in self._controllers:
-            self._controllers[opposed, grade] = Controller(
-                self.prices,
-                self.member.most,
-                self.member.shape,
-                acceptance=Acceptance(self.member.shape, within=self._overall[opposed]),
-            )
-            self._controllers[opposed, grade].begin()
-        return self._controllers[opposed, grade]
+        key = self.warmth, opposed, grade
+        if key not in self._controllers:
+            acceptance = self._all(opposed)
+            if hasattr(self.member.drafter, "grade"):
+                acceptance = Acceptance(self.member.shape, within=acceptance)
+            self._controllers[key] = Controller(self.prices, self.member.most, self.member.shape, acceptance=acceptance)
+            self._controllers[key].begin()
+        return self._controllers[key]
+
+    def _all(self, opposed: bool) -> Acceptance:
+        """Of all texts; what little is known of steps with an opponent leans on the others, and the other way round: a
+        drafter that was refused there twice would else never be asked again."""
+        key = self.warmth, opposed
+        if key not in self._overall:
+            everywhere = self._everywhere.setdefault(self.warmth, Acceptance(self.member.shape))
+            self._overall[key] = Acceptance(self.member.shape, weight=_LEAN, within=everywhere)
+        return self._overall[key]
 
     def begin(self) -> None:
         """A new text."""
@@ -75,7 +88,7 @@ class _Seat:
 
     def promise(self, opposed: bool) -> float:
         """Tokens a second that its proposals bring on the whole."""
-        return best_length(self.prices, self._overall[opposed].shares(self.member.most))[1]
+        return best_length(self.prices, self._all(opposed).shares(self.member.most))[1]
 
 
 class HybridDrafter:
@@ -105,6 +118,14 @@ class HybridDrafter:
         self._seen: list[tuple[Controller, Proposal]] = []  # chosen proposals, uncut, whether shown or laid aside
         self._declined: list[Controller] = []
         self._handed_over: float | None = None
+
+    def serve(self, request: Request) -> HybridDrafter:
+        """Itself, for `request`: what greedy answers taught is not held against sampled ones, which are harder, nor
+        are those of one temperature against another's."""
+        processor = request.processor
+        for seat in self._seats:
+            seat.warmth = 0 if processor.greedy else 1 + round(2 * processor.sampling.temperature)
+        return self
 
     def begin(self, prompt_ids: Sequence[int]) -> None:
         self._tried = False

@@ -126,7 +126,7 @@ def adaptive(place: Place) -> Callable[[Request], Drafter]:
 
     def serve(request: Request) -> Drafter:
         model.serve(request)
-        return drafter
+        return drafter.serve(request)
 
     return serve
 
@@ -136,7 +136,7 @@ def adaptive_copy(place: Place) -> Callable[[Request], Drafter]:
     from .hybrid import HybridDrafter, Member
 
     drafter = HybridDrafter([Member(CopyDrafter(shortest=1), most=12)], name="adaptive-copy")
-    return lambda request: drafter
+    return drafter.serve
 
 
 def hybrid(place: Place) -> Callable[[Request], Drafter]:
@@ -149,7 +149,7 @@ def hybrid(place: Place) -> Callable[[Request], Drafter]:
 
     def serve(request: Request) -> Drafter:
         model.serve(request)
-        return drafter
+        return drafter.serve(request)
 
     return serve
 
