@@ -123,7 +123,8 @@ class Acceptance:
         for node in range(n):
             expected = before * (alpha if self._shape == "chain" else 0.5 * alpha if not node else 0.85)
             weight = 80.0 if self._shape == "chain" else 8.0
-            before = self._nodes[node].mean(expected, weight) if node < len(self._nodes) else expected
+            share = self._nodes[node].mean(expected, weight) if node < len(self._nodes) else expected
+            before = share if self._shape == "tree" else min(before, share)
             shares.append(before)
         return shares
 
@@ -141,12 +142,12 @@ def best_length(costs: Pricing, shares: Sequence[float]) -> tuple[int, float]:
 @dataclass
 class Controller:
     """Decides the budget of every step for one drafter: ask `budget`, propose, verify, `observe`. It outlives a text,
-    if each starts with `begin`: what all taught is where the next begins, and what it shows itself soon counts more.
+    if each starts with `begin`: the alpha that all taught is where the next begins, for as much as _TEXT of its trials.
 
     When drafting does not pay it says 0, and every plain step earns `allowance` of its time. Whenever that covers what
     one proposed token would lose if refused, one is tried; as long as tries succeed, the next follows at once. So a
     hopeless draft costs the first few steps and at most `allowance` of the time from then on, half of it once _REFUSED
-    tries in a row were refused.
+    tries in a row were refused. In a text that looks hopeless while drafting pays at large, it is _DOUBT times that.
 
     A drafter that can tell how sure it is of each token asks `more` as it goes, up to `limit`; what its confidence is
     worth is learned, too.
@@ -169,6 +170,7 @@ class Controller:
         self.acceptance = self._lasting = self.acceptance or Acceptance(self.shape)
         self._planned, self._room = 0, self.most
         self._rate: float | None = None
+        self._pays: bool | None = False
         self._earned = 0.0
         self._trying = False
         self._staked = 0.0
@@ -178,12 +180,13 @@ class Controller:
     def begin(self) -> None:
         """A new text."""
         self.acceptance = Acceptance(self.shape, weight=_TEXT, within=self._lasting)
-        self._rate = None
+        self._rate = self._pays = None
 
     def budget(self, most: int | None = None) -> int:
         """Nodes worth proposing now, at most `most` (near the end of an answer)."""
         most = self.most if most is None else min(most, self.most)
         if most < 1:
+            self._planned, self._room, self._trying, self._rate = 0, 0, False, None
             return 0
         self._room = most
         n, self._rate = best_length(self.costs, self.acceptance.shares(most))
@@ -237,14 +240,18 @@ class Controller:
         """What became of the proposal; an empty one was a plain step. confidences: as given to `more`."""
         if not len(proposal):
             share = self.allowance / (1 if self._refused < _REFUSED else 2)
-            if self.acceptance is not self._lasting:
+            if self._pays is None:  # once a text: it would take a hundredth of a small model's plain step
                 _, rate = best_length(self.costs, self._lasting.shares(self.most))
-                share *= _DOUBT if rate * self.costs.step(0) > _PAYS else 1.0
+                self._pays = rate * self.costs.step(0) > _PAYS
+            share *= _DOUBT if self._pays else 1.0
             self._earned = min(self._earned + share * self.costs.step(0), 2 * self._loss)
             return
         self.acceptance.observe(proposal, path)
+        if path:
+            self._refused = 0
+        elif self._trying:
+            self._refused += 1
         if self._trying:
-            self._refused = 0 if path else self._refused + 1
             self._earned = max(self._earned, self._staked) if path else self._earned - self._staked
         for position, confidence in enumerate(confidences[: len(path) + 1]):
             self._bucket(confidence).add(position < len(path))

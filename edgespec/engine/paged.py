@@ -160,8 +160,8 @@ class PagedSequence(ModelSequence):
         return super().feed(ids, rows)
 
     def read(self, ids: Sequence[int] | np.ndarray, rows: int) -> np.ndarray:
-        """See ModelSequence. The pass is filled up to one of few lengths with tokens that nothing sees, and which the
-        next pass writes over."""
+        """See ModelSequence. The pass is filled up to one of few lengths with tokens that nothing attends to, and which
+        the next pass writes over; until then they share the scales of their block, where the cache is in int8."""
         logits = self._run(ids, None, rows, pass_length(len(ids)))
         self.keep(range(len(ids)))
         return logits

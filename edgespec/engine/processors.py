@@ -66,6 +66,15 @@ class Processor:
         """
         return int(self._adjusted(logits, history).argmax())
 
+    def surest(self, logits: np.ndarray, history: Sequence[int]) -> tuple[int, float]:
+        """(`argmax`, its probability at temperature 1 among what mask, penalties and bias leave); a probability of 0
+        where the logits are not numbers."""
+        row = self._adjusted(logits, history)
+        token = int(row.argmax())
+        if not np.isfinite(row[token]):
+            return token, 0.0
+        return token, float(1 / np.exp(row - row[token]).sum())
+
     def distribution(self, logits: np.ndarray, history: Sequence[int]) -> np.ndarray:
         """float64 [vocab_size], sums to 1: what the next token is drawn from; one-hot when greedy.
 

@@ -96,5 +96,5 @@ class Unfolding(Drafter, Protocol):
     """A drafter that makes its tokens one by one, and knows how sure it is of each."""
 
     def unfold(self, budget: int, more: Callable[[Sequence[float]], bool]) -> tuple[Proposal, list[float]]:
-        """`propose`, ended early when more(q(x) of each token so far) says no; with q(x) of each token but the last of
-        a full budget, which nobody asks for."""
+        """`propose`, ended early when more(confidences so far) says no; with the confidence of each token, 0 to 1, but
+        not of the last one of a full budget, of which nobody asks."""

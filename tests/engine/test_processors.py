@@ -222,3 +222,12 @@ def test_genai_gets_everything_it_can_do_and_refuses_the_rest() -> None:
     assert not greedy.do_sample and greedy.presence_penalty == pytest.approx(0.5)
     with pytest.raises(EdgespecError, match="logit_bias"):
         Sampling(logit_bias={1: 1.0}).apply(greedy)
+
+
+def test_how_sure_a_greedy_choice_is_counts_what_is_left_only() -> None:
+    row = np.log(np.asarray([0.5, 0.3, 0.2], np.float32))
+    assert Processor(GREEDY, 3).surest(row, []) == (0, pytest.approx(0.5))
+    biased = Processor(Sampling(temperature=0.0, logit_bias={0: -np.inf}), 3)
+    assert biased.surest(row, []) == (1, pytest.approx(0.6))
+    assert Processor(GREEDY, 3).surest(np.asarray([0.0, np.nan, np.inf], np.float32), [])[1] == 0.0
+    assert Processor(GREEDY, 3).surest(np.asarray([0.0, -1e30, 1e30], np.float32), []) == (2, 1.0)

@@ -121,7 +121,7 @@ class HybridDrafter:
 
     def serve(self, request: Request) -> HybridDrafter:
         """Itself, for `request`: what greedy answers taught is not held against sampled ones, which are harder, nor
-        are those of one temperature against another's."""
+        what one temperature taught against another's, to the nearest half."""
         processor = request.processor
         for seat in self._seats:
             seat.warmth = 0 if processor.greedy else 1 + round(2 * processor.sampling.temperature)

@@ -57,16 +57,21 @@ class DraftModel:
         sure: list[float] = []
         row = self._catch_up()
         while True:
-            if processor.greedy:
-                token = processor.argmax(row, text)
-            else:
+            last = len(text) - start == budget - 1
+            confidence = 0.0
+            if not processor.greedy:
                 q[len(text) - start - 1] = distribution = processor.distribution(row, text)
                 token = draw(distribution, rng)
+                confidence = float(distribution[token])
+            elif more is None or last:
+                token = processor.argmax(row, text)
+            else:
+                token, confidence = processor.surest(row, text)
             text.append(token)
-            if len(text) - start == budget:
+            if last:
                 break
             if more is not None:
-                sure.append(_softmax_at(row, token) if processor.greedy else float(distribution[token]))
+                sure.append(confidence)
                 if not more(sure):
                     break
             row = self._sequence.feed((token,))[0, : self._vocab_size]
@@ -96,7 +101,3 @@ class DraftModel:
 
     def close(self) -> None:
         self.__dict__.pop("_sequence", None)
-
-
-def _softmax_at(row: np.ndarray, token: int) -> float:
-    return float(1 / np.exp(row - row[token]).sum())
