@@ -233,6 +233,6 @@ def test_a_plan_is_said_before_anything_starts(
 ) -> None:
     plan = _run(capsys, monkeypatch, "run", "--plan", "--out", tmp_path / "work")
     assert [line["stage"] for line in plan["stages"]][:2] == ["corpus", "target-1"] and not (tmp_path / "work").exists()
-    align = next(line for line in plan["stages"] if line["stage"] == "align")
+    align = next(line for line in plan["stages"] if line["stage"] == "draft")
     assert align["tokens"] > 1e6 and align["flops"] > 1e13 and 1 < align["seconds"] < 1e5
     assert plan["total"]["seconds"] > 77 * 60 and plan["total"]["memory_bytes"] > 1e8
