@@ -213,9 +213,8 @@ class Controller:
         return self.costs.trial
 
     def more(self, confidences: Sequence[float]) -> bool:
-        """Whether a chain of tokens drafted with these confidences, q(x) of each, deserves one more: is the chance that
-        the next is accepted, over its cost, above the rate of going on without it? Within the budget _UNSURE of that
-        suffices.
+        """Whether a chain of tokens drafted with these confidences deserves one more: whether the tokens that it is
+        expected to bring are more than come in its time otherwise. Within the budget _UNSURE of that is enough.
 
         Asked before the next token is drawn, so what is proposed stays distributed as q.
         """
@@ -249,9 +248,10 @@ class Controller:
         self.acceptance.observe(proposal, path)
         if path:
             self._refused = 0
+        if self._trying and path:
+            self._earned = max(self._earned, self._staked)
         elif self._trying:
             self._refused += 1
-        if self._trying:
-            self._earned = max(self._earned, self._staked) if path else self._earned - self._staked
+            self._earned -= self._staked
         for position, confidence in enumerate(confidences[: len(path) + 1]):
             self._bucket(confidence).add(position < len(path))

@@ -200,6 +200,8 @@ class Meter:
         return self._last
 
 
+_RECENT = 32
+"""Proposals that a drafter's prices are learned from, of whatever length: a machine that slows down is followed."""
 _FURTHER = 2.0
 """Proposals that "every token costs the same" counts for, in the unit of their lengths' spread."""
 
@@ -216,7 +218,7 @@ class Metered:
         proposal, where they are known beforehand."""
         self._meter = meter
         self._per_node = per_node
-        self._timed: dict[int, deque[float]] = {}  # nodes -> seconds of proposals
+        self._timed: deque[tuple[int, float]] = deque(maxlen=_RECENT)  # (nodes, seconds) of proposals
         self._line = (0.0, own) if per_node and own is not None else None if own is None else (own, 0.0)
         self._openings: deque[float] = deque(maxlen=9)
         self._opened = True
@@ -231,20 +233,21 @@ class Metered:
             self._opened = True
             self._openings.append(max(0.0, seconds - self.own(n)))
             return
-        timed = self._timed.setdefault(n if self._per_node else 0, deque(maxlen=9))
-        timed.append(seconds)
-        self._line = self._fit() if self._per_node else (typical(timed), 0.0)
+        self._timed.append((max(1, n), seconds))
+        self._line = self._fit() if self._per_node else (typical([each for _, each in self._timed]), 0.0)
 
     def _fit(self) -> tuple[float, float]:
         """(seconds a proposal, seconds a node), by least squares; of a single length all is put to the nodes."""
-        timed = [(max(1, n), typical(seconds), len(seconds)) for n, seconds in self._timed.items()]
-        passes = sum(count for _, _, count in timed)
-        n_mean = sum(n * count for n, _, count in timed) / passes
-        mean = sum(seconds * count for _, seconds, count in timed) / passes
+        by_nodes: dict[int, list[float]] = {}
+        for n, seconds in self._timed:
+            by_nodes.setdefault(n, []).append(seconds)
+        timed = [(n, typical(seconds), len(seconds)) for n, seconds in by_nodes.items()]
+        proposals = len(self._timed)
+        n_mean = sum(n * count for n, _, count in timed) / proposals
+        mean = sum(seconds * count for _, seconds, count in timed) / proposals
         spread = sum(count * (n - n_mean) ** 2 for n, _, count in timed)
         joint = sum(count * (n - n_mean) * (seconds - mean) for n, seconds, count in timed)
-        a_node = max(0.0, joint + _FURTHER * mean / n_mean) / (spread + _FURTHER)
-        a_node = min(a_node, mean / n_mean)
+        a_node = min(max(0.0, joint + _FURTHER * mean / n_mean) / (spread + _FURTHER), mean / n_mean)
         return mean - a_node * n_mean, a_node
 
     def own(self, n: int) -> float:

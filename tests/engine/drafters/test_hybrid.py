@@ -430,7 +430,7 @@ def test_what_a_clock_teaches_comes_near_the_best_fixed_length(table: dict[int, 
 
     def mean(gamma: int | None) -> float:
         target = Costs(table)
-        return float(np.mean([seconds_of_answers(target, 0.1 * target.target(1), alpha, gamma, s) for s in range(3)]))
+        return float(np.mean([seconds_of_answers(target, 0.1 * target.target(1), alpha, gamma, s) for s in range(8)]))
 
     assert min(mean(gamma) for gamma in range(9)) / mean(None) > 0.93
 
