@@ -35,6 +35,9 @@ _DOUBT = 4.0
 """Times the allowance for tries in a text in which drafting does not pay, while in texts at large it does clearly."""
 _PAYS = 1.1
 """Times plain decoding's rate that is clear."""
+_REVIEW = 16
+"""Plain steps in a row after which it is worked out anew whether drafting pays: nothing is learned of the draft
+meanwhile, and to work it out at every step took a fiftieth of a small model's."""
 _REFUSED = 3
 """Tries refused in a row, over texts, after which a draft is taken to be hopeless and is tried half as often."""
 
@@ -88,10 +91,6 @@ class Acceptance:
         """path: the accepted nodes. known: the text is known for so many tokens only (the proposal was not shown to the
         target, but compared with what it then said). A node beyond counts as refused when one it hangs from was, and
         else for as much as it is expected to be worth: leaving it out would leave out the hard places."""
-        if self._within is not None:
-            self._within.observe(proposal, path, known)
-        while len(self._nodes) < len(proposal):
-            self._nodes.append(Share())
         kept = set(path)
         expected = [] if known is None else self.shares(len(proposal))
         depths: list[int] = []
@@ -102,13 +101,24 @@ class Acceptance:
                 worth.append(float(node in kept))
             else:
                 worth.append(worth[parent] * min(1.0, expected[node] / expected[parent]))
-            self._nodes[node].add(worth[node])
         if self._shape == "tree":
-            self._alpha.add(float(bool(path)))
+            trials = [float(bool(path))]
         else:
             judged = len(proposal) if known is None else min(known, len(proposal))
-            for position in range(min(len(path) + 1, judged)):
-                self._alpha.add(float(position < len(path)))
+            trials = [float(position < len(path)) for position in range(min(len(path) + 1, judged))]
+        learning: Acceptance | None = self
+        while learning is not None:
+            learning._learn(worth, trials)
+            learning = learning._within
+
+    def _learn(self, worth: Sequence[float], trials: Sequence[float]) -> None:
+        """worth: of each node. trials: of alpha."""
+        while len(self._nodes) < len(worth):
+            self._nodes.append(Share())
+        for share, hit in zip(self._nodes, worth, strict=False):
+            share.add(hit)
+        for hit in trials:
+            self._alpha.add(hit)
 
     @property
     def alpha(self) -> float:
@@ -168,7 +178,7 @@ class Controller:
                 f"{self.allowance}"
             )
         self.acceptance = self._lasting = self.acceptance or Acceptance(self.shape)
-        self._planned, self._room = 0, self.most
+        self._planned, self._room, self._plain_steps = 0, self.most, 0
         self._rate: float | None = None
         self._pays: bool | None = False
         self._earned = 0.0
@@ -181,6 +191,7 @@ class Controller:
         """A new text."""
         self.acceptance = Acceptance(self.shape, weight=_TEXT, within=self._lasting)
         self._rate = self._pays = None
+        self._plain_steps = 0
 
     def budget(self, most: int | None = None) -> int:
         """Nodes worth proposing now, at most `most` (near the end of an answer)."""
@@ -189,10 +200,11 @@ class Controller:
             self._planned, self._room, self._trying, self._rate = 0, 0, False, None
             return 0
         self._room = most
-        n, self._rate = best_length(self.costs, self.acceptance.shares(most))
+        if self._planned or self._plain_steps % _REVIEW == 0:
+            self._planned, self._rate = best_length(self.costs, self.acceptance.shares(most))
         self._staked = self._loss
-        self._trying = n == 0 and self._earned >= self._staked
-        self._planned = 1 if self._trying else n
+        self._trying = not self._planned and self._earned >= self._staked
+        self._planned = self._planned or int(self._trying)
         return self._planned
 
     @property
@@ -238,6 +250,7 @@ class Controller:
     def observe(self, proposal: Proposal, path: Sequence[int], confidences: Sequence[float] = ()) -> None:
         """What became of the proposal; an empty one was a plain step. confidences: as given to `more`."""
         if not len(proposal):
+            self._plain_steps += 1
             share = self.allowance / (1 if self._refused < _REFUSED else 2)
             if self._pays is None:  # once a text: it would take a hundredth of a small model's plain step
                 _, rate = best_length(self.costs, self._lasting.shares(self.most))
@@ -245,6 +258,7 @@ class Controller:
             share *= _DOUBT if self._pays else 1.0
             self._earned = min(self._earned + share * self.costs.step(0), 2 * self._loss)
             return
+        self._plain_steps = 0
         self.acceptance.observe(proposal, path)
         if path:
             self._refused = 0

@@ -72,8 +72,8 @@ class _Seat:
         return self._controllers[key]
 
     def _all(self, opposed: bool) -> Acceptance:
-        """Of all texts; what little is known of steps with an opponent leans on the others, and the other way round: a
-        drafter that was refused there twice would else never be asked again."""
+        """Of all texts; what little is known of steps with an opponent leans on those without, and the other way round:
+        a drafter that was refused there twice would else never be asked again."""
         key = self.warmth, opposed
         if key not in self._overall:
             everywhere = self._everywhere.setdefault(self.warmth, Acceptance(self.member.shape))
